@@ -1,11 +1,11 @@
-# psi: `make demo` shows it, `make test` proves it, `make install` installs it.
-# On a fresh Debian, as root, nothing else is needed: each target installs what it lacks.
+# psi: `make demo`, `make test`, `make install`.
+# On a fresh Debian, as root, each target installs the packages that it needs.
 
 PREFIX  ?= /usr
 DESTDIR ?=
 CARGO   ?= cargo
 
-# psi-driver and psictl are linked statically where the toolchain can: for a program that lives for a millisecond,
+# psi-driver and psictl are linked statically if the toolchain can: for a program that runs for a millisecond,
 # dynamic linking costs more than the whole call.
 MUSL    := $(shell uname -m)-unknown-linux-musl
 DIST    := target/dist
@@ -25,13 +25,13 @@ build:
 	    echo "no target $(MUSL): linking psi-driver and psictl statically against glibc"; \
 	    host=$$(rustc -vV | sed -n 's/^host: //p'); \
 	    RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --locked --profile driver -p psi-driver --target $$host || \
-	        { echo "no static glibc (Fedora: glibc-static): linking psi-driver and psictl dynamically, and each lookup costs more"; \
+	        { echo "no static glibc (Fedora: glibc-static): linking psi-driver and psictl dynamically; each lookup takes longer"; \
 	          $(CARGO) build --locked --profile driver -p psi-driver --target $$host; } && \
 	    install -D -t $(DIST) target/$$host/driver/psi-driver target/$$host/driver/psictl; \
 	fi
 	install -D target/release/psid $(DIST)/psid
 
-## What demo and tests need beyond a Rust toolchain: podman, a software TPM, the SDKs' runtimes.
+## The requirements of demo and tests beyond a Rust toolchain: podman, a software TPM, the SDKs' runtimes.
 deps:
 	@tests/deps.sh
 
@@ -39,7 +39,7 @@ deps:
 demo-deps:
 	@tests/deps.sh demo
 
-## A secret from Infisical in a container, Infisical killed, the container started again.
+## A secret from Infisical in a container, Infisical is killed, and the container started again.
 demo: demo-deps build
 	$(CARGO) build --locked -p fake-infisical
 	@tests/demo.sh
@@ -47,14 +47,13 @@ demo: demo-deps build
 debug:
 	$(CARGO) build --locked --workspace
 
-## Every test, on real podman and a real (software) TPM. The tests send SIGINT and SIGQUIT, which a make in the
-## background has ignored.
+## Every test, with real podman and a software TPM. The tests send SIGINT and SIGQUIT, which a make in the
+## background ignores.
 test: deps debug
 	env --default-signal=INT,QUIT $(CARGO) test --locked --workspace --all-targets
 
-## psid with everything going wrong around it, and 32 clients that never stop: each fault in turn, then at
-## random for MINUTES. The table is target/chaos.md; a SEED comes again as it was; ONLY="one directory" takes the
-## faults with that in their names.
+## psid under each fault in turn, then under random ones for MINUTES, with 32 clients that look up all the time.
+## The table is target/chaos.md; SEED repeats a run; ONLY="one directory" selects faults by their names.
 chaos: deps debug
 	PSI_CHAOS_SEED=$(SEED) PSI_CHAOS_MINUTES=$(or $(MINUTES),10) PSI_CHAOS_ONLY="$(ONLY)" \
 	    $(CARGO) test --locked -p psi-tests --test chaos -- --nocapture
@@ -65,14 +64,14 @@ vm-test: deps deb
 	$(CARGO) build --locked -p fake-infisical
 	@tests/vm/story.sh
 
-## On such a host: the package installed, upgraded in use, removed and purged; rootless; AppArmor.
-## PARTS=container for psid as a container, after `make image`.
+## On such a host: the package is installed, upgraded in use, removed and purged; rootless podman; AppArmor.
+## PARTS=container tests psid as a container, after `make image`.
 vm-host: deps deb
 	@tests/vm/build.sh
 	@for part in $(or $(PARTS),packages init rootless apparmor); do VM=host tests/vm/$$part.sh || exit 1; done
 
-## Each figure that psi promises, beside its target: a table, target/bench.json, and tests/bench/RESULTS.md
-## after a full run (five minutes). QUICK=1: two. ONLY="rate disk": some of them.
+## Each figure that psi promises, with its target: a table, target/bench.json, and tests/bench/RESULTS.md after a
+## full run (five minutes). QUICK=1 takes two minutes; ONLY="rate disk" selects figures.
 bench: deps build bench-programs
 	target/release/psi-bench $(if $(QUICK),--quick) $(foreach name,$(ONLY),--only $(name))
 
@@ -87,13 +86,13 @@ bench-programs:
 fuzz: deps
 	@tests/fuzz/run.sh $(or $(SECONDS),60) $(TARGET)
 
-## What must be clean before each commit.
+## Format and lints, before each commit.
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
-## The licences and sources of the dependencies; it takes `cargo install cargo-deny`. The advisory database is a
-## git repository: where there is a route to it, add `advisories`.
+## The licences and sources of the dependencies; requires `cargo install cargo-deny`. The advisory database is a
+## git repository: add `advisories` if it can be reached.
 deny:
 	$(CARGO) deny --locked check bans licenses sources
 
@@ -104,12 +103,11 @@ generate:
 	$(CARGO) build -q --workspace
 	TRYCMD=overwrite $(CARGO) test -q -p psi-tests --test psictl transcripts
 
-## Run `make build` first; an existing config is kept. Nothing is started, and podman's
-## secret driver stays what it is until `psictl install`: a driver without a config would fail each
-## `podman secret create` of the host.
+## Run `make build` first. An existing config is kept, nothing is started, and podman's secret driver is not
+## changed until `psictl install`: without a config, psi would fail each `podman secret create` of the host.
 SHARE   := $(DESTDIR)$(PREFIX)/share
 LIB     := $(DESTDIR)$(PREFIX)/lib
-# polkit looks below /usr/share and /etc, and nowhere else.
+# polkit reads only /usr/share and /etc.
 POLKIT  := $(DESTDIR)$(if $(filter /usr,$(PREFIX)),/usr/share,/etc)
 install:
 	@test -x $(DIST)/psid -a -x $(DIST)/psi-driver -a -x $(DIST)/psictl || { echo "run 'make build' first"; exit 1; }
@@ -131,25 +129,26 @@ install:
 	install -D -m 0644 -t $(SHARE)/psi/selinux contrib/selinux/psi.*
 	install -D -m 0644 -t $(SHARE)/psi/apparmor contrib/apparmor/psid
 	install -D -m 0644 -t $(SHARE)/psi/containers.conf.d contrib/containers.conf.d/50-psi.conf
-	install -D -m 0644 -t $(SHARE)/doc/psid README.md CHANGELOG.md LICENSE
+	install -D -m 0644 -t $(SHARE)/doc/psid README.md CHANGELOG.md CONTRIBUTING.md LICENSE
 	install -D -m 0644 -t $(SHARE)/doc/psid/contrib/doc contrib/doc/*.md
+	install -D -m 0644 -t $(SHARE)/doc/psid/tests/bench tests/bench/RESULTS.md tests/bench/results.svg
 	sed -i 's,/usr/bin/psi,$(PREFIX)/bin/psi,' $(LIB)/systemd/*/psid*.service $(SHARE)/psi/containers.conf.d/50-psi.conf
 	test -e $(DESTDIR)/etc/psi/config.toml || install -D -m 0640 contrib/config/psi.toml $(DESTDIR)/etc/psi/config.toml
 	@[ -n "$(DESTDIR)" ] || { systemd-sysusers psi.conf && systemd-tmpfiles --create psi.conf; } || \
 	    echo "make the user psi, and /etc/psi for it: see contrib/sysusers.d and contrib/tmpfiles.d"
 	@[ -n "$(DESTDIR)" ] || [ ! -d /run/systemd/system ] || systemctl daemon-reload
 
-## A Debian package of what `make build` built, in target/.
+## A Debian package of the built programs, in target/.
 deb: build
 	@contrib/packaging/deb.sh
 
-## An rpm of it, in target/: it takes rpmbuild (Debian: rpm).
+## An rpm of them, in target/; requires rpmbuild (Debian: rpm).
 rpm: build
 	rpmbuild -bb --quiet --define "_topdir $(CURDIR)/target/rpm" --define "psi_tree $(CURDIR)" \
 	    --define "psi_version $$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)" contrib/packaging/psid.spec
 	find target/rpm/RPMS -name '*.rpm' -exec mv -t target {} +
 
-## psid as a container, for contrib/container/psid.container; nothing is fetched.
+## psid as a container, for contrib/container/psid.container; nothing is downloaded.
 image: build
 	@contrib/container/build.sh
 

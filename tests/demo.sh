@@ -1,7 +1,7 @@
 #!/bin/bash
-# The main job, told on a terminal: `psictl init` sets psi up, a podman container has secrets from Infisical; Infisical
-# is killed, the host "reboots", and the container starts again. It runs on a host inside this one
-# (tests/init/stage/enter): nothing of this host is touched.
+# The demo: `psictl init` sets psi up, and a podman container gets secrets from Infisical; Infisical is killed, the host
+# "reboots", and the container starts again. It runs on a host inside this one (tests/init/stage/enter), which is not
+# changed.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 DIST=${DIST:-$PWD/target/dist} FAKE=$PWD/target/debug/fake-infisical
@@ -32,9 +32,9 @@ show() { printf '%s# %s%s\n' "$D" "$*" "$N"; }
 ok()   { printf '%s   ok: %s%s\n' "$G" "$*" "$N"; }
 fail() { printf 'FAILED: %s\n' "$*" >&2; tail -n 20 "$W"/*.log /run/stage/*.log >&2 || true; exit 1; }
 same() { [ "$2" = "$3" ] || fail "$1: expected '$3', got '$2'"; ok "$1"; }
-until_true() { for _ in $(seq 200); do "$@" >/dev/null 2>&1 && return; sleep 0.05; done; fail "waited in vain for: $*"; }
+until_true() { for _ in $(seq 200); do "$@" >/dev/null 2>&1 && return; sleep 0.05; done; fail "timed out: $*"; }
 
-# --- the stage --------------------------------------------------------------------------------------
+# --- the environment --------------------------------------------------------------------------------
 tpm_on() {
     mkdir -p "$W/tpm"
     swtpm socket --tpm2 --tpmstate "dir=$W/tpm" --server "type=unixio,path=$W/tpm.sock" \
@@ -72,7 +72,7 @@ podman import -q "$W/image.tar" localhost/busybox:demo >/dev/null 2>"$W/import.l
 tpm_on
 infisical_on
 
-# --- the story --------------------------------------------------------------------------------------
+# --- the demo ---------------------------------------------------------------------------------------
 step "1. One command, from the installed package to served secrets"
 printf demo-client-secret >"$W/client-secret"
 cat <<END
@@ -113,13 +113,13 @@ SECOND=$(run) || fail "podman run during the outage"
 echo "$SECOND"
 same "the same values, with Infisical gone" "$SECOND" "$EXPECTED"
 infisical_on
-same "Infisical, back again, sees that nobody asked" "$(requests)" 0
+same "Infisical, running again, received no request" "$(requests)" 0
 
-step "5. What lies on the disk"
+step "5. The files on the disk"
 show "od -A x -t x1z /var/lib/psi/cache.enc | head -3"
 od -A x -t x1z /var/lib/psi/cache.enc | head -n 3
 if grep -r -a -l -e 'db.internal.example' -e 's3cret' -e 'demo-client-secret' -e 'bXVsdGktbGluZQ' /var/lib/psi /etc/psi /run/psid /run/stage; then
-    fail "a secret in clear text"
+    fail "a secret in plaintext"
 fi
 ok "no value, no literal and no client secret in psi's state, keys or log"
-printf '\n%sDone.%s The README says how to do this on a real host.\n' "$B" "$N"
+printf '\n%sDone.%s The README describes this for a real host.\n' "$B" "$N"

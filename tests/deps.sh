@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what the tests need and this machine lacks: Debian's packages, and one token in software, which is
-# built here. `deps.sh demo` installs what the demo needs, and builds nothing.
+# Installs the missing packages of Debian that the tests need, and builds one software token. `deps.sh demo` installs
+# those of the demo, and builds nothing.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -18,7 +18,7 @@ install_packages() {
     rm -f "$log"
 }
 need=''
-# COMMAND PACKAGE...: the packages, when there is no such command
+# COMMAND PACKAGE...: adds the packages if the command is missing
 want() {
     command -v "$1" >/dev/null 2>&1 || { shift; need="$need $*"; }
 }
@@ -59,21 +59,21 @@ want softhsm2-util softhsm2
 want pkcs11-tool opensc
 # tests/kryoptic is built with these: bindgen loads libclang, of whatever version, and reads the headers.
 want pkg-config pkg-config
-# The policy that psi's module is compiled against has no command either.
+# The policy for psi's SELinux module has no command either.
 for library in libssl-dev libsqlite3-dev libclang-dev selinux-policy-dev; do
     dpkg -s "$library" >/dev/null 2>&1 || need="$need $library"
 done
 
 [ -z "$need" ] || install_packages
 
-# A PKCS#11 token that does RSA-OAEP with SHA-256, for the tests only. Cargo leaves one that is up to
-# date as it is, and has a place of its own: psi's own build must not wait for it or rebuild it.
+# A PKCS#11 token with RSA-OAEP and SHA-256, for the tests only. It has its own target directory, so that psi's
+# build neither waits for it nor rebuilds it.
 kryoptic=${CARGO_TARGET_DIR:-target}/kryoptic
 [ -e "$kryoptic/release/libkryoptic_pkcs11.so" ] || echo "building Kryoptic, a token for the tests: a minute or two"
 CARGO_TARGET_DIR=$kryoptic ${CARGO:-cargo} build --quiet --locked --release --manifest-path tests/kryoptic/Cargo.toml
 
-# Quadlet makes units of psi's drop-ins. It comes with podman from 4.4 on, and with drop-ins from 5.0 on; the
-# one of Debian 13 needs nothing but libc, so it runs here too, without being installed.
+# Quadlet generates units from psi's drop-ins. Podman has it since 4.4, and drop-ins since 5.0; Debian 13's needs
+# only libc, so it runs here without being installed.
 quadlet=${CARGO_TARGET_DIR:-target}/tools/quadlet
 fetch_quadlet() {
     work=$(mktemp -d)
@@ -96,6 +96,6 @@ EOF
     rm -rf "$work"
 }
 if [ ! -x "$quadlet" ]; then
-    echo "fetching quadlet (Debian 13's podman)"
+    echo "downloading quadlet (Debian 13's podman)"
     fetch_quadlet
 fi

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times `psictl setup` beside the Python PSI's way (delete and create each secret, at each run), and
 counts the writes of podman's secrets.json by inotify. Needs root, and `make build` and `cargo build -p
-fake-infisical` before. Everything is in one temporary folder.
+fake-infisical` before. Everything is in one temporary directory.
 
 usage: tests/measure-setup.py [SECRETS]
 """
@@ -11,12 +11,12 @@ COUNT = int(sys.argv[1]) if len(sys.argv) > 1 else 500
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DIST = os.environ.get("PSI_BIN", f"{ROOT}/target/dist")
 PROJECT = "6f2d1b0e-0000-4000-8000-00000000000a"
-folder = tempfile.mkdtemp(prefix="psi-m-", dir="/tmp")
+directory = tempfile.mkdtemp(prefix="psi-m-", dir="/tmp")
 children = []
 
 
 def write(name, text, mode=0o600):
-    path = f"{folder}/{name}"
+    path = f"{directory}/{name}"
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w") as file:
         file.write(text)
@@ -64,7 +64,7 @@ class Writes:
 class Podman(http.client.HTTPConnection):
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(f"{folder}/podman.sock")
+        self.sock.connect(f"{directory}/podman.sock")
 
     def call(self, method, target, body=b""):
         self.request(method, f"/v4.0.0/libpod{target}", body, {"Content-Type": "application/octet-stream"})
@@ -108,27 +108,27 @@ secrets = [{sources}]
 """)
 
     config(["/app"])
-    os.makedirs(f"{folder}/cred")
-    with open(f"{folder}/cred/psi-cache-key", "wb") as key:
+    os.makedirs(f"{directory}/cred")
+    with open(f"{directory}/cred/psi-cache-key", "wb") as key:
         key.write(b"7" * 32)
     write("cred/infisical-client-secret", "hunter2")
-    os.makedirs(f"{folder}/net")
+    os.makedirs(f"{directory}/net")
     env = {
-        "PATH": os.environ["PATH"], "HOME": folder, "PSI_SOCKET": f"{folder}/psid.sock", "PSI_CONFIG": f"{folder}/etc/config.toml",
-        "PSI_STATE_DIR": f"{folder}/state", "PSI_RUN_DIR": f"{folder}/psid", "CREDENTIALS_DIRECTORY": f"{folder}/cred",
-        "CONTAINERS_STORAGE_CONF": write("storage.conf", f'[storage]\ndriver = "vfs"\ngraphroot = "{folder}/root"\nrunroot = "{folder}/run"\n'),
-        "CONTAINERS_CONF": write("containers.conf", f'[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\nlock_type = "file"\ntmp_dir = "{folder}/tmp"\n[network]\nnetwork_config_dir = "{folder}/net"\n'),
+        "PATH": os.environ["PATH"], "HOME": directory, "PSI_SOCKET": f"{directory}/psid.sock", "PSI_CONFIG": f"{directory}/etc/config.toml",
+        "PSI_STATE_DIR": f"{directory}/state", "PSI_RUN_DIR": f"{directory}/psid", "CREDENTIALS_DIRECTORY": f"{directory}/cred",
+        "CONTAINERS_STORAGE_CONF": write("storage.conf", f'[storage]\ndriver = "vfs"\ngraphroot = "{directory}/root"\nrunroot = "{directory}/run"\n'),
+        "CONTAINERS_CONF": write("containers.conf", f'[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\nlock_type = "file"\ntmp_dir = "{directory}/tmp"\n[network]\nnetwork_config_dir = "{directory}/net"\n'),
     }
     psid = start([f"{DIST}/psid", "--log-level", "warn"], env)
-    await_socket(f"{folder}/psid.sock")
-    start(["podman", "system", "service", "--time=0", f"unix://{folder}/podman.sock"], env, stderr=subprocess.DEVNULL)
-    await_socket(f"{folder}/podman.sock")
+    await_socket(f"{directory}/psid.sock")
+    start(["podman", "system", "service", "--time=0", f"unix://{directory}/podman.sock"], env, stderr=subprocess.DEVNULL)
+    await_socket(f"{directory}/podman.sock")
     subprocess.run(["podman", "secret", "ls"], env=env, stdout=subprocess.DEVNULL, check=True)
-    os.makedirs(f"{folder}/root/secrets", exist_ok=True)
-    writes = Writes(f"{folder}/root/secrets")
+    os.makedirs(f"{directory}/root/secrets", exist_ok=True)
+    writes = Writes(f"{directory}/root/secrets")
 
     def setup(*more):
-        args = [f"{DIST}/psictl", "setup", "--json", "--program", f"{DIST}/psi-driver", "--quadlets", f"{folder}/quadlets", *more]
+        args = [f"{DIST}/psictl", "setup", "--json", "--program", f"{DIST}/psi-driver", "--quadlets", f"{directory}/quadlets", *more]
         told = json.loads(subprocess.run(args, env=env, check=True, stdout=subprocess.PIPE).stdout)
         return f"({told['podman_writes']} told, {told['psid_writes']} of psid's)"
 
@@ -159,17 +159,17 @@ secrets = [{sources}]
     connection.request("PUT", "/secret", json.dumps({"project": PROJECT, "environment": "prod", "path": "/app", "key": "NEW", "value": "x"}))
     assert connection.getresponse().status == 200
     measure("psictl setup, one new", setup)
-    os.symlink(f"{DIST}/psi-driver", f"{folder}/psi-driver")
+    os.symlink(f"{DIST}/psi-driver", f"{directory}/psi-driver")
 
     def other_program():
-        args = [f"{DIST}/psictl", "setup", "--json", "--program", f"{folder}/psi-driver", "--quadlets", f"{folder}/quadlets"]
+        args = [f"{DIST}/psictl", "setup", "--json", "--program", f"{directory}/psi-driver", "--quadlets", f"{directory}/quadlets"]
         told = json.loads(subprocess.run(args, env=env, check=True, stdout=subprocess.PIPE).stdout)
         return f"({told['podman_writes']} told)"
 
     measure(f"psictl setup, {COUNT} with stale commands", other_program)
-    measure("psictl setup --dry-run", lambda: subprocess.run([f"{DIST}/psictl", "setup", "--dry-run", "--program", f"{folder}/psi-driver", "--quadlets", f"{folder}/quadlets"], env=env, check=True, stdout=subprocess.DEVNULL) and None)
+    measure("psictl setup --dry-run", lambda: subprocess.run([f"{DIST}/psictl", "setup", "--dry-run", "--program", f"{directory}/psi-driver", "--quadlets", f"{directory}/quadlets"], env=env, check=True, stdout=subprocess.DEVNULL) and None)
 finally:
     for child in reversed(children):
         child.kill()
         child.wait()
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)

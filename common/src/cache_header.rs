@@ -1,14 +1,14 @@
-//! The header of `cache.enc`: its first six bytes, which say what the rest is and need no key.
+//! The header of `cache.enc`: its first six bytes, which identify the format and the key backend without a key.
 
 use std::fmt;
 
 const MAGIC: &[u8; 4] = b"PSIC";
 
-/// Which key backend a file was sealed under.
+/// The key backend whose key a file is sealed under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum BackendTag {
-    /// A key sealed by systemd-creds, as a rule to the TPM.
+    /// A key sealed by systemd-creds, usually to the TPM.
     Tpm = 1,
     /// A key wrapped by a PKCS#11 token.
     Hsm = 2,
@@ -17,7 +17,7 @@ pub enum BackendTag {
 /// `magic "PSIC" (4) · format version (1) · backend tag (1)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheHeader {
-    /// The format version: 1 is the Python PSI's, 2 is this one's.
+    /// The format version: 2, or 1 for a file of psi version 1.
     pub version: u8,
     /// The key backend.
     pub backend: BackendTag,
@@ -41,7 +41,7 @@ impl CacheHeader {
     /// The header's length in bytes.
     pub const LEN: usize = 6;
 
-    /// Reads the header off the beginning of `bytes`.
+    /// Parses the header at the start of `bytes`.
     pub fn parse(bytes: &[u8]) -> Result<Self, NotACache> {
         let header = bytes.first_chunk::<{ Self::LEN }>().ok_or(NotACache::Truncated)?;
         let [magic @ .., version, tag] = header;
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn parse_names_what_is_wrong() {
+    fn parse_rejects_malformed_headers() {
         assert_eq!(CacheHeader::parse(b"PSIC\x02"), Err(NotACache::Truncated));
         assert_eq!(CacheHeader::parse(b"PSIX\x02\x01"), Err(NotACache::WrongMagic));
         assert_eq!(CacheHeader::parse(b"PSIC\x02\x09"), Err(NotACache::UnknownBackend(9)));

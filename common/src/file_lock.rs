@@ -6,7 +6,7 @@
 //! requires, so it is locked by flock(2), whose locks belong to the open file description as well.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
@@ -15,15 +15,18 @@ use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 use nix::libc;
 use nix::sys::stat::{major, minor};
 
-/// How often a lock that is held is tried again.
+/// The pause before a lock that is held is tried again.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Who may hold a lock at the same time.
+/// The number of times that /proc/locks is read for the holder of a lock.
+const LOOKS: usize = 3;
+
+/// The other locks that a lock allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockMode {
-    /// Other readers; no writer.
+    /// Shared locks only.
     Shared,
-    /// Nobody else.
+    /// None.
     Exclusive,
 }
 
@@ -99,18 +102,26 @@ fn holder(file: &File) -> Option<String> {
     let about = file.metadata().ok()?;
     let device = about.dev();
     let file = format!("{:02x}:{:02x}:{}", major(device), minor(device), about.ino());
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    let pid = pid_of_holder(&locks, &file)?;
+    let pid = (0..LOOKS).find_map(|_| pid_of_holder(&locks()?, &file))?;
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     Some(format!("process {pid} ({})", name.trim_end()))
+}
+
+/// The text of /proc/locks. Each read(2) of it continues at the line number that the one before reached, so a lock
+/// that is dropped in between hides another one. A buffer that takes the whole avoids the short first read of
+/// `fs::read_to_string`; the kernel returns at most a page at a time, hence the `LOOKS`.
+fn locks() -> Option<String> {
+    let mut locks = String::with_capacity(64 * 1024);
+    File::open("/proc/locks").ok()?.read_to_string(&mut locks).ok()?;
+    Some(locks)
 }
 
 /// The pid in `1: POSIX ADVISORY WRITE 4242 00:2a:1234 0 EOF`; a line with `->` is of a process that waits.
 fn pid_of_holder(locks: &str, file: &str) -> Option<u32> {
     let held = locks.lines().filter(|line| !line.contains("->"));
     let mut pids = held.filter_map(|line| {
-        let mut words = line.split_whitespace().skip(4);
-        let (pid, locked) = (words.next()?, words.next()?);
+        let mut fields = line.split_whitespace().skip(4);
+        let (pid, locked) = (fields.next()?, fields.next()?);
         // An open file description lock has no pid.
         if locked == file { pid.parse().ok() } else { None }
     });
@@ -165,13 +176,13 @@ mod tests {
         thread.join().unwrap();
     }
 
-    /// As podman takes its locks.
+    /// Podman takes POSIX locks.
     #[test]
     fn lock_times_out_and_names_the_holder_of_a_posix_lock() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
-        let theirs = open(&path);
-        fcntl(&theirs, FcntlArg::F_SETLK(&whole_file(LockMode::Exclusive))).unwrap();
+        let podman = open(&path);
+        fcntl(&podman, FcntlArg::F_SETLK(&whole_file(LockMode::Exclusive))).unwrap();
         let limit = Duration::from_millis(50);
         let begin = Instant::now();
         let error = lock_file(&open(&path), LockMode::Shared, "lock", limit).unwrap_err();

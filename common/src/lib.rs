@@ -1,4 +1,4 @@
-//! What the programs share, apart from the wire: ids, the types of secrets, paths, exit statuses, problems,
+//! Shared by the programs, apart from the wire: ids, the types of secrets, paths, exit statuses, problems,
 //! findings and reports, checks of text that crosses the socket, file locks, and the header of `cache.enc`.
 
 mod cache_header;

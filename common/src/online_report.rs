@@ -103,7 +103,7 @@ impl CheckProblem {
     }
 
     /// A problem that may pass by itself.
-    pub fn passing(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub fn transient(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { problem: Problem::new(what, remedy), try_later: true }
     }
 }
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn exit_status_tells_what_to_correct_from_what_to_wait_for() {
         let wrong = || failed("/a", CheckProblem::to_correct("no such directory", "correct it"));
-        let out = || failed("/b", CheckProblem::passing("no answer", "try later"));
+        let out = || failed("/b", CheckProblem::transient("no answer", "try later"));
         let key = LeftOut { key: "a b".into(), why: "it is no name".into() };
         let odd = || CheckedSource { left_out: vec![key.clone()], ..source("/c") };
         for (sources, exit, summary) in [
@@ -339,7 +339,7 @@ mod tests {
 
     #[test]
     fn json_has_problems_in_place() {
-        let problem = CheckProblem::passing("no answer", "try later");
+        let problem = CheckProblem::transient("no answer", "try later");
         let json = serde_json::to_value(report(vec![failed("/a", problem)])).unwrap();
         let problem = &json["sources"][0]["problem"];
         assert_eq!(problem["what"], "no answer");

@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn commands_of_systemd_get_the_users_flag_once() {
-        for (given, wanted) in [
+        for (message, expected) in [
             ("start it, `systemctl start psid`", "start it, `systemctl --user start psid`"),
             ("`systemctl --user start psid`", "`systemctl --user start psid`"),
             ("see `journalctl -u psid`, run it", "see `journalctl --user -u psid`, run it"),
@@ -61,7 +61,7 @@ mod tests {
             ("`systemctl enable --now pcscd.socket`", "`systemctl enable --now pcscd.socket`"),
             ("`a`, `systemctl reload psid` and `", "`a`, `systemctl --user reload psid` and `"),
         ] {
-            assert_eq!(for_user(given), wanted);
+            assert_eq!(for_user(message), expected);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The users of `/etc/passwd`. Users of a directory service are not among them: nothing here waits for one.
+//! The users of `/etc/passwd`. Those of a directory service are not included, because a query could block.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What went wrong and what an admin does about it.
+//! Problems: what happened, with its cause, and the remedy.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use crate::check;
 pub struct Problem {
     /// What happened, with its cause.
     pub what: String,
-    /// What fixes it; empty when `what` says it or nothing does.
+    /// The remedy; empty if `what` includes it or there is none.
     pub remedy: String,
 }
 

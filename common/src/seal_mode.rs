@@ -1,4 +1,4 @@
-//! What systemd-creds seals a key to.
+//! The keys that systemd-creds can seal to.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,11 +12,11 @@ pub enum SealMode {
     Host,
     /// Both.
     HostTpm2,
-    /// The TPM and the host's key where there are such; systemd-creds decides.
+    /// The TPM and the host's key, as far as they exist; systemd-creds decides.
     Auto,
 }
 
-/// A text that names no [`SealMode`].
+/// A text that is not the name of a [`SealMode`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not one of tpm2, host, host+tpm2, auto")]
 pub struct UnknownSealMode;
@@ -28,7 +28,7 @@ impl SealMode {
     pub const NAMES: [&str; 4] =
         [Self::Tpm2.name(), Self::Host.name(), Self::HostTpm2.name(), Self::Auto.name()];
 
-    /// The name, as systemd-creds takes it.
+    /// The name, as systemd-creds accepts it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tpm2 => "tpm2",

@@ -1,4 +1,4 @@
-//! A secret that is bytes: the type in which a secret crosses a boundary.
+//! A secret as bytes: the type in which a secret is passed between modules.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 /// A secret's bytes: zeroized on drop, never printed, not cloned and not serialized.
 ///
-/// To share one, put it into an `Arc`. A copy of what [`Self::expose_secret`] returns is not zeroized.
+/// To share one, put it into an `Arc`. Copies of the slice of [`Self::expose_secret`] are not zeroized.
 pub struct SecretBytes(Zeroizing<Vec<u8>>);
 
 impl SecretBytes {
@@ -35,7 +35,7 @@ impl SecretBytes {
         self.0.is_empty()
     }
 
-    /// Whether two secrets are equal. Not in constant time: neither is an attacker's guess.
+    /// Whether two secrets are equal. The comparison does not take constant time: both come from trusted sources.
     pub fn same_as(&self, other: &Self) -> bool {
         self.0 == other.0
     }
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_kept_unchanged() {
+    fn bytes_stay_unchanged() {
         let secret = SecretBytes::new(b"\0a\r\n\xff".to_vec());
         assert_eq!(secret.len(), 5);
         assert!(!secret.is_empty());

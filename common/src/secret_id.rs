@@ -5,13 +5,13 @@ use std::str::FromStr;
 
 const LEN: usize = 25;
 
-/// An id as podman makes them: `^[0-9a-f]{25}$` (secrets.go: 64 hexadecimal digits cut to 25).
+/// An id as podman makes it: `^[0-9a-f]{25}$` (secrets.go: 64 hexadecimal digits cut to 25).
 ///
 /// It can be a file name as it is: it has no separator, no dot and one length.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SecretId([u8; LEN]);
 
-/// A text that is no id.
+/// A text that is not an id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSecretId {
     /// The text is empty, as podman ≥ 5.1 passes it for `create --replace` of a missing name.

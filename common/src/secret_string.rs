@@ -1,4 +1,4 @@
-//! A secret that is text: a token, a password, a PIN.
+//! A secret as text: a token, a password, a PIN.
 
 use std::fmt;
 

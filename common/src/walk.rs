@@ -195,7 +195,7 @@ fn is_link(parent: &OwnedFd, name: &OsStr) -> bool {
         .is_ok_and(|about| about.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFLNK.bits())
 }
 
-/// Whether nobody but their owners can replace files in this directory.
+/// Whether only their owners can replace files in this directory.
 fn protects_names(directory: &FileStat) -> bool {
     directory.st_mode & 0o022 == 0 || directory.st_mode & 0o1000 != 0
 }
@@ -236,7 +236,7 @@ mod tests {
 
     use super::*;
 
-    fn mine() -> Trust {
+    fn own() -> Trust {
         Trust { owner: geteuid().as_raw(), is_private: true }
     }
 
@@ -252,16 +252,16 @@ mod tests {
     fn walk_opens_a_directory_below_a_sticky_one_and_creates_the_last_component() {
         let directory = tempfile::tempdir().unwrap();
         let made = directory.path().join("a");
-        let opened = make_directory(&made, mine()).unwrap();
+        let opened = make_directory(&made, own()).unwrap();
         let about = fs::metadata(&made).unwrap();
         assert_eq!((about.ino(), about.mode() & 0o777), (inode(&opened), 0o700));
-        assert_eq!(inode(&make_directory(&made, mine()).unwrap()), about.ino());
-        assert_eq!(inode(&open_directory(&made.join("../a/."), mine()).unwrap()), about.ino());
-        let missing = open_directory(&made.join("b/c"), mine()).unwrap_err();
+        assert_eq!(inode(&make_directory(&made, own()).unwrap()), about.ino());
+        assert_eq!(inode(&open_directory(&made.join("../a/."), own()).unwrap()), about.ino());
+        let missing = open_directory(&made.join("b/c"), own()).unwrap_err();
         assert!(missing.is_not_found() && !missing.is_untrusted(), "{missing}");
-        assert!(make_directory(&made.join("b/c"), mine()).unwrap_err().is_not_found());
+        assert!(make_directory(&made.join("b/c"), own()).unwrap_err().is_not_found());
         fs::write(made.join("file"), "").unwrap();
-        assert!(!open_directory(&made.join("file"), mine()).unwrap_err().is_untrusted());
+        assert!(!open_directory(&made.join("file"), own()).unwrap_err().is_untrusted());
     }
 
     #[test]
@@ -272,17 +272,17 @@ mod tests {
         fs::create_dir_all(&last).unwrap();
         for mode in [0o777, 0o775, 0o770] {
             fs::set_permissions(&shared, Permissions::from_mode(mode)).unwrap();
-            let line = refusal(&last, mine());
+            let line = refusal(&last, own());
             assert!(
                 line.ends_with(&format!("shared is writable for others (mode {mode:o})")),
                 "{line}"
             );
-            open_directory(&last, Trust { is_private: false, ..mine() }).unwrap();
+            open_directory(&last, Trust { is_private: false, ..own() }).unwrap();
         }
         // The sticky bit protects the files in a directory, not its unused names.
         fs::set_permissions(&shared, Permissions::from_mode(0o1777)).unwrap();
-        open_directory(&last, mine()).unwrap();
-        assert!(refusal(&shared, mine()).contains("writable for others"));
+        open_directory(&last, own()).unwrap();
+        assert!(refusal(&shared, own()).contains("writable for others"));
     }
 
     #[test]
@@ -294,7 +294,7 @@ mod tests {
         let last = directory.path().join("home/last");
         fs::create_dir_all(&last).unwrap();
         chown(directory.path().join("home"), Some(1234), None).unwrap();
-        assert!(refusal(&last, mine()).ends_with("home belongs to uid 1234"));
+        assert!(refusal(&last, own()).ends_with("home belongs to uid 1234"));
         open_directory(&last, Trust { owner: 1234, is_private: true }).unwrap();
         assert!(refusal(&last, Trust { owner: 1235, is_private: true }).contains("uid 1234"));
     }
@@ -309,7 +309,7 @@ mod tests {
         symlink(base.join("real/../real"), base.join("absolute")).unwrap();
         symlink("loop", base.join("loop")).unwrap();
         let found = ["relative", "absolute"].map(|name| {
-            open_directory(&base.join(name).join("last"), mine()).map(|found| inode(&found))
+            open_directory(&base.join(name).join("last"), own()).map(|found| inode(&found))
         });
         if geteuid().is_root() {
             assert!(found.iter().all(|found| found.as_ref().is_ok_and(|ino| *ino == expected)));
@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn message_shows_no_control_character() {
-        let line = refusal(Path::new("/nonexistent\x1b[2J"), mine());
+        let line = refusal(Path::new("/nonexistent\x1b[2J"), own());
         assert!(line.starts_with("/nonexistent\\u001b[2J: No such file"), "{line}");
     }
 }

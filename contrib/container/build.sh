@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds the image localhost/psi:VERSION out of the three programs and this machine's libc: no registry, no
-# network. DIST holds the programs; BUILDER is podman or buildah, with its arguments.
+# Builds the image localhost/psi:VERSION from the three programs and this machine's libc, without a registry or a
+# network. DIST is the directory of the programs; BUILDER is podman or buildah, with its arguments.
 set -eu
 cd "$(dirname "$0")/../.."
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
@@ -12,7 +12,7 @@ root=$context/rootfs
 mkdir -p "$root/etc/psi" "$root/run/psi" "$root/run/psid" "$root/var/lib/psi" "$root/tmp"
 
 install -D -m 0755 -t "$root/usr/bin" "$dist/psid" "$dist/psi-driver" "$dist/psictl"
-# What psid is linked with, the loader included, and what libc loads to resolve names.
+# psid's shared libraries, with the loader, and the ones that libc loads to resolve names.
 libraries=$(ldd "$dist/psid" | grep -o '/[^ ]*')
 for library in $libraries; do
     install -D -m 0755 "$library" "$root$library"

@@ -1,24 +1,24 @@
 #!/bin/sh
-# Packs what `make install` installs as a Debian package, target/psid_VERSION_ARCH.deb. Binaries are built
-# already; dpkg-deb and readelf are all it takes. VERSION, OUT, COMPRESS (of dpkg-deb -Z) and DIST, the directory of
-# the programs, are for tests. Its name is psid: Debian's and Fedora's own psi is an XMPP client, of a higher
+# Packs the files of `make install` as a Debian package, target/psid_VERSION_ARCH.deb. The programs must be built;
+# it needs only dpkg-deb and readelf. VERSION, OUT, COMPRESS (of dpkg-deb -Z) and DIST, the directory of the
+# programs, are for tests. Its name is psid: Debian's and Fedora's own psi is an XMPP client, of a higher
 # version.
 set -eu
 cd "$(dirname "$0")/../.."
 version=${VERSION:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)}
 arch=$(dpkg --print-architecture)
 maintainer=${DEB_MAINTAINER:-$(git log -1 --format='%an <%ae>' 2>/dev/null || echo 'psi developers <root@localhost>')}
-# The same sources make the same package.
+# The package is reproducible.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
 export SOURCE_DATE_EPOCH
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
-# dpkg would give / the mode that mktemp gives.
+# Otherwise dpkg would give / the mode of mktemp.
 chmod 0755 "$root"
 
 make -s install DESTDIR="$root" PREFIX=/usr DIST="${DIST:-target/dist}"
-# Not a conffile: it is a manual, and dpkg would ask at each upgrade that corrects a comment. postinst
-# makes the config of /usr/share/psi/psi.toml where there is none.
+# Not a conffile: dpkg would ask at each upgrade that changes a comment. postinst creates a missing config from
+# /usr/share/psi/psi.toml.
 rm -r "$root/etc"
 share=$root/usr/share
 mv "$share/doc/psid/LICENSE" "$share/doc/psid/copyright"
@@ -34,7 +34,7 @@ CHANGELOG
 gzip -9n "$share"/man/man*/* "$share/doc/psid/changelog"
 find "$root" -type d -exec chmod 0755 {} +
 
-# The newest libc of which psid wants a symbol; psi-driver and psictl are linked statically.
+# The newest libc version of psid's symbols; psi-driver and psictl are linked statically.
 libc=$(readelf --version-info --wide "$root/usr/bin/psid" | grep -o 'GLIBC_2\.[0-9]*' | sort -Vu | tail -n 1)
 mkdir "$root/DEBIAN"
 install -m 0755 contrib/packaging/deb/postinst contrib/packaging/deb/prerm contrib/packaging/deb/postrm "$root/DEBIAN/"

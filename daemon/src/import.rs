@@ -82,7 +82,7 @@ pub(crate) async fn run(
                 .into(),
         )
     })?;
-    if let Some(why) = service.drill.outage_reason(upstream.provider.persistence(), now.mono) {
+    if let Some(why) = service.simulated_outage(upstream.provider.persistence(), now.mono) {
         return Err(ServiceError::Unavailable(format!(
             "nothing was imported: {why}; try again later"
         )));

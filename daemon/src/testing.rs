@@ -1,4 +1,4 @@
-//! What the tests, the fuzz targets and the benchmarks use of the crate. No part of psid uses it.
+//! The items of this crate for tests, fuzz targets and benchmarks. psid itself does not use this module.
 
 /// `cache`.
 pub mod cache {
@@ -75,7 +75,8 @@ pub mod model {
 /// `provider`.
 pub mod provider {
     pub use crate::provider::{
-        Fetched, Listed, Persistence, ProviderError, SecretProvider, SecretWriter, Source,
+        Fetched, InvalidReference, Listed, Persistence, ProviderError, SecretProvider,
+        SecretWriter, Source,
     };
     /// `provider::infisical`.
     pub mod infisical {

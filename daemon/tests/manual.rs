@@ -28,7 +28,7 @@ fn compare(name: &str, page: &[u8]) {
 }
 
 #[test]
-fn the_man_page_is_current() {
+fn man_page_is_current() {
     let mut line = psi_daemon::cli::command_line().disable_help_subcommand(true);
     line.build();
     let mut commands = String::from(".SH COMMANDS\n");
@@ -68,14 +68,14 @@ fn psid_has_the_sections_of_one_page() {
 }
 
 #[test]
-fn the_man_page_of_the_config_is_current() {
+fn config_man_page_is_current() {
     let text = std::fs::read_to_string(contrib().join("config/psi.toml")).unwrap();
     compare("psi.toml.5", config_page::page(&text).as_bytes());
 }
 
 /// The comments of the config must be true: as shipped, with every example, and with each alternative.
 #[test]
-fn the_shipped_config_is_valid_with_every_example_and_alternative() {
+fn shipped_config_is_valid_with_every_example_and_alternative() {
     let path = contrib().join("config/psi.toml");
     let text = std::fs::read_to_string(&path).unwrap();
     Config::parse(&text, &path).unwrap();

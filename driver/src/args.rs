@@ -47,8 +47,8 @@ impl Verb {
         }
     }
 
-    /// Whether psid's answer that it knows no such secret leaves podman to ask, which has names of its own.
-    pub(crate) fn may_name_podman_s_secret(&self) -> bool {
+    /// Whether the argument may be a podman name, which psid may not know.
+    pub(crate) fn may_be_podman_name(&self) -> bool {
         matches!(self, Self::Get { name } if !name.starts_with('{') && name.parse::<SecretId>().is_err())
     }
 }

@@ -25,7 +25,7 @@ impl CliError {
         Self { exit, problem: Problem::without_remedy(message) }
     }
 
-    /// An exit status without a message: the report on stdout says it, or nobody must read one.
+    /// An exit status without a message: the report on stdout or the child's stderr has it, or none is wanted.
     pub(crate) fn status_only(exit: Exit) -> Self {
         Self::without_remedy(exit, "")
     }
@@ -48,6 +48,11 @@ impl CliError {
     #[must_use]
     pub(crate) fn with_exit(self, exit: Exit) -> Self {
         Self { exit, ..self }
+    }
+
+    /// The problem without the exit status.
+    pub(crate) fn into_problem(self) -> Problem {
+        self.problem
     }
 
     pub(crate) fn exit(&self) -> Exit {

@@ -1,5 +1,5 @@
-//! The library of two programs. `psi-driver` is what podman runs: one verb becomes one gRPC call over psid's
-//! socket, then the program exits. `psictl` is what admins run.
+//! The library of two programs. Podman runs `psi-driver`: it makes one gRPC call over psid's socket and exits. Admins
+//! run `psictl`.
 //!
 //! A lookup, in reading order: `args` (the verb), `verbs` (one verb, one call, one answer), `client` (the deadline,
 //! the retry, the exit status), `wire` (gRPC on a socket). `ctl` is psictl; nothing of psi-driver depends on it.
@@ -34,8 +34,8 @@ pub fn run_driver(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             match verbs::run(&paths, &verb) {
                 Ok(()) => return Exit::Ok.into(),
                 Err(failure) => {
-                    // psid knows no such name: psictl asks podman, and comes back here only if it is missing.
-                    if verb.may_name_podman_s_secret() && failure.exit() == Exit::NoSuchSecret {
+                    // The name may be podman's: psictl asks podman. `exec` returns only if psictl is missing.
+                    if verb.may_be_podman_name() && failure.exit() == Exit::NoSuchSecret {
                         let _ = psictl::exec(&args);
                     }
                     (verb.title(), failure)
@@ -74,8 +74,8 @@ fn fail(program: &str, (title, failure): &(String, CliError)) -> ExitCode {
     failure.exit().into()
 }
 
-/// A secret passes through this process: no core dump, no debugger. Best effort: a kernel that refuses must not keep
-/// a container from its secret.
+/// Disables core dumps and debuggers, because a secret passes through this process. Errors are ignored: a container needs
+/// its secret all the same.
 fn harden() {
     use nix::sys::prctl::set_dumpable;
     use nix::sys::resource::{Resource, setrlimit};

@@ -31,9 +31,9 @@ pub(crate) fn exec(args: &[OsString]) -> CliError {
 
 fn exec_at(psictl: &Path, args: &[OsString]) -> nix::Result<Infallible> {
     let c_string = |bytes: Vec<u8>| CString::new(bytes).map_err(|_| nix::Error::EINVAL);
-    let mut words = vec![c_string(b"psictl".to_vec())?];
+    let mut argv = vec![c_string(b"psictl".to_vec())?];
     for arg in args.iter().skip(1) {
-        words.push(c_string(arg.clone().into_vec())?);
+        argv.push(c_string(arg.clone().into_vec())?);
     }
-    nix::unistd::execv(&c_string(psictl.as_os_str().as_bytes().to_vec())?, &words)
+    nix::unistd::execv(&c_string(psictl.as_os_str().as_bytes().to_vec())?, &argv)
 }

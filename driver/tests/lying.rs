@@ -1,7 +1,7 @@
-//! A psid that was taken over: it speaks the protocol, and puts into each text what a terminal, a unit or a
-//! shell would take for an order. No byte of that is printed, executed or written.
+//! A compromised psid: it speaks the protocol, and fills each text with commands for a terminal, a unit or a shell.
+//! psictl prints, executes and writes none of them.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test ends at the first surprise")]
+#![allow(clippy::unwrap_used, missing_docs, reason = "a panic is the failure of a test")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,9 +20,9 @@ use psi_proto::v1::{
 };
 
 const ID: &str = "0123456789abcdef012345678";
-/// Orders to a terminal (by C0 and by C1), a line of a unit, a line that seems to be a program's, a change of
-/// direction, a command of a shell, another directory.
-const ORDERS: [&str; 8] = [
+/// Terminal commands (in C0 and in C1), lines of a unit, a forged line of psi-driver, a change of text direction, a shell
+/// command, another directory, a variable that loads code.
+const HOSTILE: [&str; 8] = [
     "a\u{1b}]0;owned\u{7}",
     "a\u{9b}2J",
     "a\n[Service]\nExecStartPre=/bin/id",
@@ -33,7 +33,7 @@ const ORDERS: [&str; 8] = [
     "LD_PRELOAD",
 ];
 
-/// What psid answers to a method, with `text` wherever a text can be.
+/// psid's response to a method, with `text` in each text field.
 fn answers(method: &str, text: &str) -> Vec<Vec<u8>> {
     let text = text.to_owned();
     let one = |message: &dyn Fn() -> Vec<u8>| vec![message()];
@@ -144,7 +144,7 @@ fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
 }
 
-/// The method's name stands in the request as it is: psi-driver compresses nothing.
+/// The method of a request, in which it is plain text: psi-driver does not compress headers.
 fn method_of(request: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(request);
     let path = text.split("/psi.v1.").nth(1)?;
@@ -184,8 +184,8 @@ fn serve_with(
 }
 
 /// A psid in a directory of a test's, which answers each call in a thread of its own.
-fn listen(folder: &Path, answer: impl Fn(UnixStream) + Send + Sync + 'static) {
-    let listener = UnixListener::bind(folder.join("psid.sock")).unwrap();
+fn listen(directory: &Path, answer: impl Fn(UnixStream) + Send + Sync + 'static) {
+    let listener = UnixListener::bind(directory.join("psid.sock")).unwrap();
     let answer = Arc::new(answer);
     thread::spawn(move || {
         for stream in listener.incoming() {
@@ -196,7 +196,7 @@ fn listen(folder: &Path, answer: impl Fn(UnixStream) + Send + Sync + 'static) {
 }
 
 /// Everything that a command prints.
-fn printed(folder: &Path, args: &[&str]) -> Vec<u8> {
+fn printed(directory: &Path, args: &[&str]) -> Vec<u8> {
     let program = match args[0] {
         "lookup" | "store" | "delete" | "list" | "get" | "health" => {
             env!("CARGO_BIN_EXE_psi-driver")
@@ -204,20 +204,24 @@ fn printed(folder: &Path, args: &[&str]) -> Vec<u8> {
         _ => env!("CARGO_BIN_EXE_psictl"),
     };
     let mut command = Command::new(program);
-    fs::write(folder.join("stdin"), "a value").unwrap();
-    command.args(args).env_clear().current_dir(folder);
-    command.stdin(fs::File::open(folder.join("stdin")).unwrap());
-    let path = format!("{}:/usr/bin:/bin", folder.join("bin").display());
-    command.env("PATH", path).env("HOME", folder).env("SECRET_ID", ID);
-    command.env("PSI_SOCKET", folder.join("psid.sock")).env("PSI_STATE_DIR", folder.join("state"));
-    command.env("PSI_CONFIG", folder.join("config.toml")).env("PSI_RUN_DIR", folder.join("psid"));
+    fs::write(directory.join("stdin"), "a value").unwrap();
+    command.args(args).env_clear().current_dir(directory);
+    command.stdin(fs::File::open(directory.join("stdin")).unwrap());
+    let path = format!("{}:/usr/bin:/bin", directory.join("bin").display());
+    command.env("PATH", path).env("HOME", directory).env("SECRET_ID", ID);
+    command
+        .env("PSI_SOCKET", directory.join("psid.sock"))
+        .env("PSI_STATE_DIR", directory.join("state"));
+    command
+        .env("PSI_CONFIG", directory.join("config.toml"))
+        .env("PSI_RUN_DIR", directory.join("psid"));
     let output = command.output().unwrap();
     [output.stdout, output.stderr].concat()
 }
 
-/// Asserts that what a command printed moves no terminal's cursor, and that no text of a field begins a line.
+/// Asserts that the output has no control characters, and that no text of a field begins a line.
 #[track_caller]
-fn gives_no_orders(args: &[&str], printed: &[u8]) {
+fn assert_harmless(args: &[&str], printed: &[u8]) {
     let shown = String::from_utf8_lossy(printed);
     let bad = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
     assert!(!shown.contains(bad), "{args:?}: {shown:?}");
@@ -228,7 +232,7 @@ fn gives_no_orders(args: &[&str], printed: &[u8]) {
 }
 
 #[test]
-fn no_text_of_a_lying_psid_reaches_a_terminal_a_file_or_a_command() {
+fn hostile_text_reaches_no_terminal_file_or_command() {
     let commands: [&[&str]; 13] = [
         &["list"],
         &["restore"],
@@ -245,11 +249,11 @@ fn no_text_of_a_lying_psid_reaches_a_terminal_a_file_or_a_command() {
         &["hsm", "store", "name"],
     ];
     let asked = Arc::new(Mutex::new(BTreeSet::new()));
-    for text in ORDERS {
-        let folder = tempfile::tempdir().unwrap();
+    for text in HOSTILE {
+        let directory = tempfile::tempdir().unwrap();
         let seen = Arc::clone(&asked);
-        listen(folder.path(), move |stream| serve(stream, text, &seen));
-        let rendered = folder.path().join("rendered");
+        listen(directory.path(), move |stream| serve(stream, text, &seen));
+        let rendered = directory.path().join("rendered");
         for args in commands {
             let args: Vec<&str> = args
                 .iter()
@@ -259,8 +263,8 @@ fn no_text_of_a_lying_psid_reaches_a_terminal_a_file_or_a_command() {
                     },
                 )
                 .collect();
-            let printed = printed(folder.path(), &args);
-            gives_no_orders(&args, &printed);
+            let printed = printed(directory.path(), &args);
+            assert_harmless(&args, &printed);
         }
         let files: Vec<_> =
             fs::read_dir(&rendered).into_iter().flatten().map(|f| f.unwrap()).collect();
@@ -276,9 +280,9 @@ fn no_text_of_a_lying_psid_reaches_a_terminal_a_file_or_a_command() {
     }
 }
 
-/// A podman that logs its arguments and its stdin, and has one secret of psi's and one of nobody's.
-fn podman(folder: &Path) {
-    let (bin, root) = (folder.join("bin"), folder.join("root"));
+/// A fake podman that logs its arguments and its stdin, with one secret of psi and one unregistered secret.
+fn podman(directory: &Path) {
+    let (bin, root) = (directory.join("bin"), directory.join("root"));
     fs::create_dir_all(&bin).unwrap();
     fs::create_dir_all(root.join("secrets")).unwrap();
     let options = r#"{"lookup":"exec /usr/bin/psi-driver lookup"}"#;
@@ -287,7 +291,7 @@ fn podman(folder: &Path) {
             r#"{{"ID":"{id}","Spec":{{"Name":"{name}","Driver":{{"Name":"shell","Options":{options}}}}}}}"#
         )
     };
-    let (calls, other) = (folder.join("calls"), "f".repeat(25));
+    let (calls, other) = (directory.join("calls"), "f".repeat(25));
     let secrets = [secret(ID, "app--OLD"), secret(&other, "theirs")].join(",");
     let root = root.display();
     let script = format!(
@@ -303,8 +307,8 @@ fn podman(folder: &Path) {
 }
 
 /// Every name and every byte of the files below a directory.
-fn written(folder: &Path, all: &mut Vec<u8>) {
-    for file in fs::read_dir(folder).into_iter().flatten().map(|file| file.unwrap().path()) {
+fn written(directory: &Path, all: &mut Vec<u8>) {
+    for file in fs::read_dir(directory).into_iter().flatten().map(|file| file.unwrap().path()) {
         all.extend_from_slice(file.as_os_str().as_encoded_bytes());
         if file.is_dir() {
             written(&file, all);
@@ -316,7 +320,7 @@ fn written(folder: &Path, all: &mut Vec<u8>) {
 
 /// `setup` writes root's units, and it and `gc` run podman: no byte of a lying psid's is in either.
 #[test]
-fn no_text_of_a_lying_psid_reaches_a_unit_or_podman() {
+fn hostile_text_reaches_no_unit_and_no_podman() {
     let commands: [&[&str]; 8] = [
         &["setup", "--quadlets", "quadlets", "--prune", "--accept-removals"],
         &["setup", "--quadlets", "quadlets", "--dry-run"],
@@ -327,12 +331,12 @@ fn no_text_of_a_lying_psid_reaches_a_unit_or_podman() {
         &["restore", "--all"],
         &["add", "name", "--literal"],
     ];
-    for text in ORDERS {
+    for text in HOSTILE {
         for number in 0..plans_of_units(text).len() {
-            let folder = tempfile::tempdir().unwrap();
-            podman(folder.path());
-            let quadlets = folder.path().join("quadlets");
-            listen(folder.path(), move |stream| {
+            let directory = tempfile::tempdir().unwrap();
+            podman(directory.path());
+            let quadlets = directory.path().join("quadlets");
+            listen(directory.path(), move |stream| {
                 serve_with(stream, &Mutex::default(), |method| match method {
                     "Plan" => vec![plans_of_units(text)[number].encode_to_vec()],
                     method => answers(method, text),
@@ -343,30 +347,30 @@ fn no_text_of_a_lying_psid_reaches_a_unit_or_podman() {
                     .iter()
                     .map(|arg| if *arg == "quadlets" { quadlets.to_str().unwrap() } else { arg })
                     .collect();
-                let printed = printed(folder.path(), &args);
-                gives_no_orders(&args, &printed);
+                let printed = printed(directory.path(), &args);
+                assert_harmless(&args, &printed);
             }
-            let mut bytes = fs::read(folder.path().join("calls")).unwrap();
+            let mut bytes = fs::read(directory.path().join("calls")).unwrap();
             let calls = String::from_utf8_lossy(&bytes).into_owned();
-            // The greedy prefix and the gc of a stranger's registrations cost podman nothing.
+            // Neither the hostile prefix nor gc removes podman's secrets.
             assert!(!calls.lines().any(|line| line == "theirs" || line == "rm"), "{calls}");
             written(&quadlets, &mut bytes);
             let bytes = String::from_utf8_lossy(&bytes);
             assert!(!bytes.contains(text), "{number}: {bytes}");
-            for order in ["ExecStartPre", "[Service]", "owned", "/etc/cron.d", "\u{1b}", "\u{9b}"] {
-                assert!(!bytes.contains(order), "{number}: {bytes}");
+            for text in ["ExecStartPre", "[Service]", "owned", "/etc/cron.d", "\u{1b}", "\u{9b}"] {
+                assert!(!bytes.contains(text), "{number}: {bytes}");
             }
         }
     }
 }
 
-/// That the same calls write a unit and call podman when psid says what can be.
+/// With valid texts, the same calls write a unit and call podman.
 #[test]
-fn an_honest_plan_of_the_same_form_is_set_up() {
-    let folder = tempfile::tempdir().unwrap();
-    podman(folder.path());
-    let quadlets = folder.path().join("quadlets");
-    listen(folder.path(), |stream| {
+fn valid_plan_is_set_up() {
+    let directory = tempfile::tempdir().unwrap();
+    podman(directory.path());
+    let quadlets = directory.path().join("quadlets");
+    listen(directory.path(), |stream| {
         serve_with(stream, &Mutex::default(), |method| match method {
             "Plan" => plans_of_units("network-online.target")[6..]
                 .iter()
@@ -376,8 +380,8 @@ fn an_honest_plan_of_the_same_form_is_set_up() {
             method => answers(method, "x"),
         });
     });
-    printed(folder.path(), &["setup", "--quadlets", quadlets.to_str().unwrap()]);
-    let calls = fs::read_to_string(folder.path().join("calls")).unwrap();
+    printed(directory.path(), &["setup", "--quadlets", quadlets.to_str().unwrap()]);
+    let calls = fs::read_to_string(directory.path().join("calls")).unwrap();
     assert!(calls.contains("app--A") && calls.contains(r#"{"provider":"infisical"}"#), "{calls}");
     let unit = fs::read_to_string(quadlets.join("app.container.d/50-psi.conf")).unwrap();
     assert!(unit.contains("network-online.target"), "{unit}");

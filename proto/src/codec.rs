@@ -6,13 +6,13 @@ use prost::Message;
 use tonic::codec::BufferSettings;
 use tonic_prost::ProstCodec;
 
-/// A call's first buffers: tonic's own are of 8 KiB each, of which a lookup uses a hundred bytes, and psid wipes
-/// all that it frees. A larger message gets a larger buffer.
+/// The initial size of a call's buffers. tonic's default is 8 KiB; a lookup uses a hundred bytes, and psid wipes each
+/// freed block. Larger messages get larger buffers.
 const BUFFER: usize = 512;
-/// What is gathered of a stream before it is sent; tonic's own value.
+/// The amount of a stream that is collected before it is sent; tonic's default.
 const GATHERED: usize = 32 << 10;
 
-/// What the generated code encodes and decodes with.
+/// The codec of the generated code.
 #[derive(Debug)]
 pub struct Codec<T, U>(PhantomData<(T, U)>);
 

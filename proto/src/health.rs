@@ -1,14 +1,14 @@
 //! grpc.health.v1, as far as one check needs it (grpc-proto, grpc/health/v1/health.proto).
 
-/// Asks how a service fares.
+/// Asks for the state of a service.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct HealthCheckRequest {
-    /// Which service; empty for the whole server.
+    /// The service; empty for the whole server.
     #[prost(string, tag = "1")]
     pub service: String,
 }
 
-/// How it fares.
+/// The state of the service.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct HealthCheckResponse {
     /// One of the ServingStatus numbers.

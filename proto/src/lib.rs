@@ -1,7 +1,7 @@
 //! The messages and services of `proto/psi/v1/psi.proto`.
 //!
 //! The code is generated and committed, so that a build needs neither protoc nor a build script;
-//! `tests/drift.rs` fails when it no longer is what the proto file says.
+//! `tests/drift.rs` fails if it does not match the proto file.
 
 pub use prost::Message;
 pub use prost::bytes::Bytes;

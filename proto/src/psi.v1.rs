@@ -221,7 +221,7 @@ pub struct StatusResponse {
     /// Whether every registered secret would resolve now with no provider reachable.
     #[prost(enumeration = "Tristate", tag = "45")]
     pub serves_now: i32,
-    /// The cause of each sentence of `degraded`, in the same order: a fixed word.
+    /// The cause of each sentence of `degraded`, in the same order: an identifier that does not change.
     #[prost(string, repeated, tag = "46")]
     pub degraded_causes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// What the key is bound to, such as "tpm2, PCRs 7"; empty without a key, and if that is unknown.

@@ -1,8 +1,8 @@
-//! The committed code is what a pure-Rust protoc makes of the proto file today.
+//! The committed code matches the proto file.
 
 use std::path::Path;
 
-/// Set to anything, it makes the test write the generated code instead of comparing it.
+/// If this variable is set, the test writes the generated code instead of comparing it.
 const UPDATE: &str = "UPDATE_GENERATED";
 
 #[test]
@@ -13,10 +13,10 @@ fn committed_code_is_current() {
     let files = protox::compile(["psi/v1/psi.proto"], [root]).unwrap();
     tonic_prost_build::configure()
         .out_dir(out.path())
-        // Each program brings a transport of its own.
+        // The programs have transports of their own.
         .build_transport(false)
         .codec_path("crate::codec::Codec")
-        // The daemon answers a value out of the memory that it is kept in.
+        // The daemon sends a value from the memory of its cache.
         .bytes(".psi.v1.LookupResponse.value")
         // Generated Debug would print values into logs and panics.
         .skip_debug(

@@ -1,4 +1,5 @@
-//! What breaks a rule today, by name. A list may only shrink: delete an entry with its fault, add none.
+//! The violations that exist today, by name. A list may only shrink: delete an entry with its
+//! violation, add none.
 
 /// Imports against the layers, and circles.
 pub(crate) const LAYERS: &[&str] = &[];

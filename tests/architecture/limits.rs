@@ -11,7 +11,7 @@ const LINES_OF_A_FILE: usize = 400;
 const LINES_OF_A_FUNCTION: usize = 60;
 const PARAMETERS: usize = 5;
 
-/// Every fault is an exception; otherwise the test lists the others.
+/// Asserts that every fault is an exception; otherwise lists the others.
 #[track_caller]
 fn assert_only(faults: &BTreeMap<String, String>, exceptions: &[&str]) {
     let others: Vec<String> = faults
@@ -22,7 +22,7 @@ fn assert_only(faults: &BTreeMap<String, String>, exceptions: &[&str]) {
     assert!(others.is_empty(), "{} faults:\n{}", others.len(), others.join("\n"));
 }
 
-/// The faults of every module of every crate, as `crate::module` and what `check` says of it.
+/// The faults of every module of every crate: `crate::module`, and the message of `check`.
 fn faults(
     check: impl Fn(&super::modules::Module) -> Vec<(String, String)>,
 ) -> BTreeMap<String, String> {

@@ -1,10 +1,7 @@
-//! The architecture as tests, read from the module trees of the crates with `syn`: which module may import
-//! which, where each outside world is touched, and how large a file or a function may be.
+//! Checks of the architecture, read from the module trees of the crates with `syn`: which module
+//! may import which, which module uses each external crate, and the size of files and functions.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test ends at the first surprise, and is a program of its own"
-)]
+#![allow(clippy::unwrap_used, reason = "a panic is the failure of a test")]
 
 mod exceptions;
 mod layers;

@@ -1,13 +1,13 @@
-//! How each fault comes, and how it ends.
+//! The start and the end of each fault.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::dice::Dice;
 use super::faults::{Class, Fault, Way};
 use super::network;
-use super::secrets::{FOLDERS, config, project_of, put_at, references_in};
+use super::random::Random;
+use super::secrets::{DIRECTORIES, config, project_of, put_at, references_in};
 use super::suite::Suite;
 use psi_harness::{IDENTITY, Instance, PROJECT, Signal, identity, rule};
 
@@ -15,11 +15,11 @@ use psi_harness::{IDENTITY, Instance, PROJECT, Signal, identity, rule};
 pub(super) const WIDE: u32 = 45;
 
 impl Suite {
-    /// Answers with what was removed.
-    pub(super) fn apply(&mut self, fault: &Fault, dice: &mut Dice) -> Vec<usize> {
+    /// Applies a fault; returns the removed secrets.
+    pub(super) fn apply(&mut self, fault: &Fault, random: &mut Random) -> Vec<usize> {
         if fault.class == Class::Denial {
             for at in self.hurt(fault) {
-                self.truth.lock().deny(at);
+                self.model.lock().deny(at);
             }
         }
         match &fault.way {
@@ -69,13 +69,13 @@ impl Suite {
             Way::Reload => self.psid.as_mut().unwrap().reload(),
             Way::Removed(rules) => {
                 self.infisical.faults(rules);
-                return self.remove_two(dice);
+                return self.remove_two(random);
             }
         }
         Vec::new()
     }
 
-    /// What a fault took away from the suite itself, before it counts.
+    /// Restores the control port, which a fault took from the suite itself.
     pub(super) fn bring_back_control(&mut self, fault: &Fault) {
         match fault.way {
             Way::Stopped => self.infisical.signal(Signal::SIGCONT),
@@ -115,22 +115,22 @@ impl Suite {
         }
         if fault.class == Class::Denial {
             for at in self.hurt(fault) {
-                self.truth.lock().give_back(at);
+                self.model.lock().give_back(at);
             }
         }
         if removed.is_empty() {
             return;
         }
-        // Its listing has told psid of it: from now on a value would be a revoked one.
+        // Its listing has reached psid: from now on a value would be a revoked one.
         self.refreshed(fault, "removal");
         self.let_clients_look_up(4);
         for at in removed {
-            self.truth.lock().give_back(*at);
+            self.model.lock().give_back(*at);
         }
         self.rotate_at(removed);
     }
 
-    /// The secrets that a fault takes from psid, by number.
+    /// The secrets that a fault affects, by number.
     pub(super) fn hurt(&self, fault: &Fault) -> Vec<usize> {
         match fault.hurts {
             None => (0..self.references.len()).collect(),
@@ -143,46 +143,46 @@ impl Suite {
         }
     }
 
-    pub(super) fn rotate(&self, dice: &mut Dice) {
-        let some: Vec<usize> = (0..3).map(|_| dice.below(self.references.len())).collect();
-        // A new value would bring back what was removed.
-        let is_there = |at: &usize| self.truth.lock().is_there(*at);
+    pub(super) fn rotate(&self, random: &mut Random) {
+        let some: Vec<usize> = (0..3).map(|_| random.below(self.references.len())).collect();
+        // A new value would restore what was removed.
+        let is_there = |at: &usize| self.model.lock().is_there(*at);
         self.rotate_at(&some.into_iter().filter(is_there).collect::<Vec<_>>());
     }
 
-    /// One of each folder.
-    pub(super) fn rotate_everywhere(&self, dice: &mut Dice) {
-        for (folder, _) in FOLDERS {
-            let there: Vec<usize> = references_in(&self.references, folder)
-                .filter(|at| self.truth.lock().is_there(*at))
+    /// Rotates one secret of each directory.
+    pub(super) fn rotate_everywhere(&self, random: &mut Random) {
+        for (directory, _) in DIRECTORIES {
+            let there: Vec<usize> = references_in(&self.references, directory)
+                .filter(|at| self.model.lock().is_there(*at))
                 .collect();
-            self.rotate_at(&[*dice.pick(&there)]);
+            self.rotate_at(&[*random.pick(&there)]);
         }
     }
 
     pub(super) fn rotate_at(&self, secrets: &[usize]) {
         for at in secrets {
-            let (name, value) = self.truth.lock().rotate(*at);
+            let (name, value) = self.model.lock().rotate(*at);
             put_at(&self.infisical, self.references[*at].0, &name, &value);
         }
     }
 
-    fn remove_two(&mut self, dice: &mut Dice) -> Vec<usize> {
-        let first = dice.below(11);
+    fn remove_two(&mut self, random: &mut Random) -> Vec<usize> {
+        let first = random.below(11);
         for at in [first, first + 1] {
             let (path, key) = &self.references[at];
             assert_eq!(project_of(path), PROJECT);
-            self.truth.lock().remove(at);
+            self.model.lock().remove(at);
             self.infisical.remove(path, key);
         }
         vec![first, first + 1]
     }
 
     pub(super) fn crash(&mut self) {
-        // Before and after: what the dying one says counts for neither.
-        self.truth.lock().crash();
+        // Before and after: the last answers of the old psid count for neither.
+        self.model.lock().crash();
         self.psid.take().unwrap().crash();
-        self.truth.lock().crash();
+        self.model.lock().crash();
         self.start();
     }
 
@@ -216,7 +216,7 @@ impl Suite {
         self.infisical.control("PUT", "/dialect", &json!({"dialect": dialect}));
     }
 
-    /// A source of many directories, one of which imports another: so each has to be asked for.
+    /// Adds a source of many directories, one of which imports another, so that each is listed.
     fn widen(&mut self) {
         for number in 0..WIDE {
             self.infisical.put(&format!("/wide/d{number}"), &format!("W{number}"), "w");
@@ -245,10 +245,10 @@ fn identities() -> Vec<&'static str> {
     vec![IDENTITY, "other"]
 }
 
-/// How often a refresh that has to wait for something is tried again.
+/// The interval between attempts of a refresh that has to wait.
 pub(super) const TRY_AGAIN: Duration = Duration::from_millis(300);
 
-/// The instance's psid-driver, refreshing; an admin may say that a refused login is to be tried again.
+/// Runs `cache refresh`, with `--retry` after a refused login.
 pub(super) fn refresh(instance: &Instance, fault: &Fault) -> i32 {
     let was_refused = matches!(fault.way, Way::Login(..) | Way::IdentityDeleted);
     let retry: &[&str] = if was_refused { &["--retry"] } else { &[] };

@@ -1,38 +1,38 @@
-//! The clients: psi-driver itself, as podman runs it, 32 of them at any time.
+//! The clients: 32 psi-drivers at any time, run as podman does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::dice::Dice;
-use super::truth::Truth;
+use super::model::Model;
+use super::random::Random;
 use psi_harness::{Driver, Outcome};
 
-/// How many there are.
+/// The number of clients.
 pub(super) const CLIENTS: u64 = 32;
-/// Between two lookups of a client, at most: the machine has other work than starting processes.
+/// The longest pause between two lookups of a client: the machine cannot only start processes.
 const THINKS_MS: usize = 300;
 
-/// Clients that look up until they are told to stop.
+/// Clients that look up secrets until they are stopped.
 pub(super) struct Clients {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Clients {
-    /// They look up these, in any order; the truth judges each answer.
-    pub(super) fn start(seed: u64, truth: &Arc<Truth>, lookups: &[Driver]) -> Self {
+    /// Starts clients that look up these in any order; the model checks each answer.
+    pub(super) fn start(seed: u64, model: &Arc<Model>, lookups: &[Driver]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let start = |number| {
-            let (stop, truth, lookups) = (Arc::clone(&stop), Arc::clone(truth), lookups.to_vec());
-            let mut dice = Dice::new(seed.wrapping_add(number + 1));
+            let (stop, model, lookups) = (Arc::clone(&stop), Arc::clone(model), lookups.to_vec());
+            let mut random = Random::new(seed.wrapping_add(number + 1));
             std::thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    let at = dice.below(lookups.len());
-                    let asked = truth.ask(at);
-                    truth.answered(&asked, &run(&lookups[at]));
-                    std::thread::sleep(Duration::from_millis(dice.below(THINKS_MS) as u64));
+                    let at = random.below(lookups.len());
+                    let asked = model.ask(at);
+                    model.answered(&asked, &run(&lookups[at]));
+                    std::thread::sleep(Duration::from_millis(random.below(THINKS_MS) as u64));
                 }
             })
         };
@@ -51,12 +51,12 @@ impl Clients {
 
 impl Drop for Clients {
     fn drop(&mut self) {
-        // A client that is left behind would look up in an instance that is gone.
+        // A remaining client would look up in a removed instance.
         self.stop.store(true, Ordering::Relaxed);
     }
 }
 
-/// Without the threads that the harness's own runner takes for each call.
+/// Without the harness's runner, which needs threads for each call.
 fn run(lookup: &Driver) -> Outcome {
     let output = lookup.command().stdin(std::process::Stdio::null()).output().unwrap();
     Outcome {

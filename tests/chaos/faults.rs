@@ -1,20 +1,20 @@
-//! Everything that can go wrong around psid (`facts/infisical.md` 10, and more).
+//! All faults around psid (`facts/infisical.md` 10, and more).
 
 use serde_json::{Value, json};
 
 use super::secrets::SECOND;
 use psi_harness::{BROKEN_ANSWERS, fault as say, rule};
 
-/// One thing that goes wrong.
+/// One fault.
 #[derive(Clone)]
 pub(super) struct Fault {
-    /// As the table has it.
+    /// Its name in the table.
     pub(super) name: String,
     pub(super) way: Way,
-    /// What it is to psid.
+    /// Its meaning to psid.
     pub(super) class: Class,
-    /// The one folder, or `/folder/KEY`, that suffers from it; none: all of them. In a [`Class::Partial`] that has none,
-    /// no secret that the clients look up suffers.
+    /// The one directory, or `/directory/KEY`, that it affects; `None` is all of them. In a
+    /// [`Class::Partial`] without one, no secret of the clients is affected.
     pub(super) hurts: Option<&'static str>,
 }
 
@@ -22,9 +22,9 @@ pub(super) struct Fault {
 pub(super) enum Way {
     /// Rules of the fake.
     Rules(Value),
-    /// Settings of the fake, and what ends them.
+    /// Settings of the fake, and those that end the fault.
     Settings(Value, Value),
-    /// The identity's rights.
+    /// The identity's permissions.
     Rights(Value),
     /// Packets are dropped.
     BlackHole,
@@ -36,51 +36,51 @@ pub(super) enum Way {
     Restarted,
     /// Logins of this identity, or of both, get this answer, and tokens are revoked.
     Login(Option<&'static str>, Value),
-    /// An identity is gone.
+    /// An identity is deleted.
     IdentityDeleted,
     /// Its membership in the project ends, which acts after 10 s.
     MembershipEnds,
-    /// One request for this route finds it unknown.
+    /// This route is unknown for one request.
     RouteLost(&'static str),
-    /// A secret refers to one that may not be read, so that its neighbours are asked for by name; and
-    /// there are these rules.
+    /// A secret refers to one that may not be read, so that others of its directory are fetched by
+    /// name; and these rules apply.
     Unreadable(Value),
-    /// A secret is larger than any may be.
+    /// A secret is larger than podman's limit.
     Oversized,
-    /// A source of many directories is there besides, and these rules.
+    /// There is another source of many directories, and these rules apply.
     Wide(Value),
     /// Tokens are revoked; logins work.
     TokensRevoked,
     /// Tokens have expired.
     TokensExpired,
-    /// It is started again with a certificate of this kind.
+    /// The provider is restarted with a certificate of this kind.
     Certificate(&'static str),
     /// Another dialect.
     Dialect(&'static str),
-    /// psid gets SIGKILL, and is started again.
+    /// psid gets SIGKILL and is restarted.
     Crash,
-    /// psid gets SIGTERM, and is started again.
+    /// psid gets SIGTERM and is restarted.
     Stop,
     /// psid gets SIGHUP.
     Reload,
-    /// Two secrets are removed at the provider, and there are these rules.
+    /// Two secrets are removed at the provider, and these rules apply.
     Removed(Value),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
-    /// Nothing that comes is the provider's word: psid must leave it alone.
+    /// No answer is the provider's own: psid makes few requests.
     Outage,
-    /// The same, for longer: the provider asks for a pause that no admin can shorten.
+    /// The same for longer: the provider asks for a pause that no admin can shorten.
     LongPause,
-    /// The provider refuses the login, which says nothing of any secret.
+    /// The provider refuses the login, which is no statement about a secret.
     LoginRefused,
-    /// The provider says no.
+    /// The provider denies the secrets.
     Denial,
-    /// It concerns one directory, key or identity: all others are refreshed, rotated, revoked, and
-    /// those that psid never had are served.
+    /// One directory, key or identity is affected: all others are refreshed, rotated and revoked,
+    /// and uncached ones are served.
     Partial,
-    /// It works, or works now and then.
+    /// The provider works, at least at times.
     Working,
 }
 
@@ -89,7 +89,7 @@ impl Fault {
         [outages(), refusals(), partials(), oddities(), upheavals()].concat()
     }
 
-    /// Nothing goes wrong.
+    /// A step without a fault.
     pub(super) fn none(name: &str) -> Self {
         of(name, Way::Rules(json!([])), Class::Outage)
     }
@@ -155,7 +155,7 @@ fn refusals() -> Vec<Fault> {
     ]
 }
 
-/// Each is one thing's, and no other's.
+/// The faults that affect one thing only.
 fn partials() -> Vec<Fault> {
     let partial = |name: &str, way: Way, hurts| Fault { hurts, ..of(name, way, Class::Partial) };
     let directory = |what: &str, fault: Value| {

@@ -1,46 +1,43 @@
-//! psid with everything going wrong around it, one thing after the other from a printed seed, while
-//! 32 clients never stop looking secrets up.
+//! psid under every fault, one after the other from a printed seed, while 32 clients look up
+//! secrets all the time.
 //!
-//! `make chaos SEED=… MINUTES=…` runs each fault in turn and then at random. Without these, in `make
-//! test`, it is some of them from one fixed seed, for a gate must be the same each time. What psid did
-//! is in `target/chaos.md`. In reading order: what can go wrong (`faults`), one step of it (`suite`,
-//! `apply`), what may be said of a secret (`truth`).
+//! `make chaos SEED=… MINUTES=…` runs each fault in turn and then at random. In `make test` it runs
+//! some of them from one fixed seed, so that the result is reproducible. The report is
+//! `target/chaos.md`. In reading order: the faults (`faults`), one step (`suite`, `apply`), the
+//! permitted answers (`model`).
 
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a test ends at the first surprise, and is a program of its own"
+    reason = "a panic is the failure of a test"
 )]
-#![expect(
-    clippy::print_stdout,
-    reason = "a suite of hours tells how far it is, and its seed first"
-)]
+#![expect(clippy::print_stdout, reason = "a suite of hours prints its seed and its progress")]
 
 mod apply;
 mod clients;
-mod dice;
 mod faults;
+mod model;
 mod network;
+mod random;
 mod report;
 mod secrets;
 mod suite;
-mod truth;
 
 use std::time::{Duration, Instant};
 
-use dice::Dice;
 use faults::{Class, Fault, Way};
+use random::Random;
 use suite::Suite;
 
-/// Steps of the short form, besides the faults of one directory, key or identity and the refused
-/// logins, which are all in it.
+/// The number of steps in the short form, besides the partial faults and the refused logins, which
+/// are all in it.
 const FEW: usize = 8;
-/// Turns of each client in a step that is not at random: longer than an entry is fresh.
+/// Turns of each client in a fixed step: longer than an entry is fresh.
 const TURNS: u64 = 6;
 /// The short form's seed.
 const SEED: u64 = 14;
 
-/// The whole suite. A thread of its own, for it goes into a network of its own and cannot come back.
+/// Runs the whole suite, in a thread of its own because it enters a network namespace for good.
 #[test]
 fn no_lookup_fails_under_any_fault() {
     std::thread::scope(|scope| {
@@ -55,31 +52,31 @@ fn suite() {
     network::enter_one_of_our_own();
     let number = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
     let minutes = number("PSI_CHAOS_MINUTES").map(|text| text.parse::<f64>().unwrap());
-    let any = || if minutes.is_some() { dice::random_seed() } else { SEED };
+    let any = || if minutes.is_some() { random::random_seed() } else { SEED };
     let seed = number("PSI_CHAOS_SEED").map_or_else(any, |text| text.parse().unwrap());
     let only = number("PSI_CHAOS_ONLY").unwrap_or_default();
     let all = || Fault::all().into_iter().filter(|fault| fault.name.contains(&only));
     println!("chaos: seed {seed}; again with `make chaos SEED={seed}`");
 
-    let mut dice = Dice::new(seed);
+    let mut random = Random::new(seed);
     let mut suite = Suite::set_up(seed);
     match minutes {
         None => {
             let (partial, mut others): (Vec<_>, Vec<_>) = all().partition(is_always_there);
-            dice.shuffle(&mut others);
+            random.shuffle(&mut others);
             others.truncate(FEW);
             let deck = [partial, others].concat();
-            deck.into_iter().for_each(|fault| suite.step(&fault, TURNS, &mut dice));
+            deck.into_iter().for_each(|fault| suite.step(&fault, TURNS, &mut random));
         }
         Some(minutes) => {
             let end = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
             let deck: Vec<_> = all().collect();
-            deck.iter().for_each(|fault| suite.step(fault, TURNS, &mut dice));
-            suite.revoke_for_good(&mut dice);
+            deck.iter().for_each(|fault| suite.step(fault, TURNS, &mut random));
+            suite.revoke_for_good(&mut random);
             while Instant::now() < end {
-                let fault = dice.pick(&deck);
-                let turns = 2 + dice.below(60) as u64;
-                suite.step(fault, turns, &mut dice);
+                let fault = random.pick(&deck);
+                let turns = 2 + random.below(60) as u64;
+                suite.step(fault, turns, &mut random);
             }
         }
     }

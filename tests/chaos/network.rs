@@ -1,4 +1,4 @@
-//! A network of the suite's own, in which packets can be dropped without a trace.
+//! A network namespace in which packets can be dropped silently.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -8,8 +8,8 @@ use nix::sched::{CloneFlags, setns};
 
 use psi_harness::Process;
 
-/// Moves this thread, and whatever it starts from now on, into a fresh network namespace with nothing
-/// but a loopback device. The host's firewall is not touched.
+/// Moves this thread, and everything that it starts from now on, into a new network namespace with
+/// a loopback device only. The host's firewall is not changed.
 pub(super) fn enter_one_of_our_own() {
     let mut command = Command::new("unshare");
     command.args(["--net", "sh", "-c", "ip link set lo up && echo up && read wait"]);
@@ -19,13 +19,13 @@ pub(super) fn enter_one_of_our_own() {
     };
     let mut line = String::new();
     BufReader::new(keeper.child().stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let told = keeper.stderr();
-    assert_eq!(line, "up\n", "a network namespace takes root and iproute2: {told}");
+    let output = keeper.stderr();
+    assert_eq!(line, "up\n", "a network namespace takes root and iproute2: {output}");
     let namespace = File::open(format!("/proc/{}/ns/net", keeper.pid())).unwrap();
     setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
 }
 
-/// Whatever goes to this address is dropped, of old connections and new ones: nobody is told.
+/// Drops packets to this address, of old and new connections, without an error.
 pub(super) fn drop_packets_to(address: &str) {
     iptables(&[
         "-A",
@@ -41,14 +41,14 @@ pub(super) fn drop_packets_to(address: &str) {
     ]);
 }
 
-/// How many packets were dropped so far.
+/// The number of dropped packets.
 pub(super) fn dropped() -> u64 {
     let listing = iptables(&["-L", "INPUT", "-v", "-x", "-n"]);
     let dropped = listing.lines().filter(|line| line.contains("DROP"));
     dropped.filter_map(|line| line.split_whitespace().next()?.parse::<u64>().ok()).sum()
 }
 
-/// Nothing is dropped any more.
+/// Ends the dropping.
 pub(super) fn drop_nothing() {
     iptables(&["-F", "INPUT"]);
 }

@@ -1,18 +1,18 @@
-//! What psid did in each step: `target/chaos.md`.
+//! The results of each step: `target/chaos.md`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::truth::Counts;
+use super::model::Counts;
 use psi_harness::repository;
 
-/// A step as the table has it.
+/// A row of the table.
 pub(super) struct Row {
     pub(super) fault: String,
     pub(super) seconds: f64,
     pub(super) served: u64,
     pub(super) refused: u64,
-    /// A secret that psid never had.
+    /// The lookup of an uncached secret.
     pub(super) unknown: String,
     pub(super) refresh: String,
     pub(super) provider: String,
@@ -37,7 +37,7 @@ impl Report {
         self.notes.push(what);
     }
 
-    /// Writes it down and prints it.
+    /// Writes and prints the report.
     pub(super) fn write(&self, seed: u64, counts: &Counts, memory: &str, failures: &[String]) {
         let mut text =
             format!("# Chaos\n\n{}\n\n{memory}\n\n", self.figures(seed, counts, failures.len()));
@@ -95,7 +95,7 @@ impl Row {
     }
 }
 
-/// Sums, the last words, and every exit code that was seen.
+/// Sums, the last messages, and every exit status that occurred.
 fn sum(rows: &[&Row]) -> Row {
     let codes = |cell: fn(&Row) -> &String| {
         let mut seen: Vec<&str> = rows.iter().map(|row| cell(row).as_str()).collect();

@@ -1,51 +1,51 @@
-//! The secrets that the clients look up, and what asking for them may cost.
+//! The secrets of the clients, and the limit of requests for them.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use super::faults::Class;
-use super::truth::value;
+use super::model::value;
 use psi_harness::{
     Config, Driver, FakeInfisical, Instance, PROJECT, id, reference, seed_with_two_identities,
 };
 
-/// Secrets of the provider, by folder; a list gets each folder.
-pub(super) const FOLDERS: [(&str, u32); 4] = [("/a", 12), ("/b", 8), ("/c", 4), (SECOND, 4)];
-/// The folder that is another project's, for which psid logs in as another identity.
+/// Secrets of the provider, by directory; one listing gets each directory.
+pub(super) const DIRECTORIES: [(&str, u32); 4] = [("/a", 12), ("/b", 8), ("/c", 4), (SECOND, 4)];
+/// The directory of another project, for which psid logs in as another identity.
 pub(super) const SECOND: &str = "/s";
 /// That project's id.
 const SECOND_PROJECT: &str = "6f2d1b0e-0000-4000-8000-00000000000e";
-/// Values that psid alone has.
+/// Values that only psid has.
 const LITERALS: u32 = 2;
-/// The folder of what psid never had before its step.
+/// The directory of secrets that psid never had before their step.
 pub(super) const PROBES: &str = "/probes";
 
-/// Folder and key of each.
+/// Directory and key of each.
 pub(super) fn references() -> Vec<(&'static str, String)> {
     let keys = |(path, count): (&'static str, u32)| {
         (0..count).map(move |number| (path, format!("{}{number}", path[1..].to_uppercase())))
     };
-    FOLDERS.into_iter().flat_map(keys).collect()
+    DIRECTORIES.into_iter().flat_map(keys).collect()
 }
 
 /// The fake's seed, all in version 1.
 pub(super) fn seeded(references: &[(&'static str, String)]) -> Value {
-    let mut folders = Map::new();
-    folders.insert(PROBES.into(), json!({}));
+    let mut directories = Map::new();
+    directories.insert(PROBES.into(), json!({}));
     for (path, key) in references {
-        let folder = folders.entry(*path).or_insert_with(|| json!({}));
-        folder[key] = value(key, 1).into();
+        let directory = directories.entry(*path).or_insert_with(|| json!({}));
+        directory[key] = value(key, 1).into();
     }
-    let second = json!({SECOND: folders.remove(SECOND)});
-    let mut seed = seed_with_two_identities(&Value::Object(folders));
+    let second = json!({SECOND: directories.remove(SECOND)});
+    let mut seed = seed_with_two_identities(&Value::Object(directories));
     let projects = seed["projects"].as_array_mut().unwrap();
     projects.push(json!({"id": SECOND_PROJECT, "slug": "second", "environments": ["prod"],
                          "secrets": {"prod": second}}));
     seed
 }
 
-/// psid's config: a workload for each folder, and an identity for each project.
+/// psid's config: a workload for each directory, and an identity for each project.
 pub(super) fn config(infisical: &FakeInfisical) -> Config {
     let mut config = Config::of(infisical).short_lived().timeout("2s");
     config.rest += &format!(
@@ -56,7 +56,7 @@ pub(super) fn config(infisical: &FakeInfisical) -> Config {
          [workloads.s]\nprovider = \"infisical\"\n\
          secrets = [{{ project = \"second\", path = \"{SECOND}\" }}]\n"
     );
-    for (path, _) in FOLDERS.iter().filter(|(path, _)| *path != SECOND) {
+    for (path, _) in DIRECTORIES.iter().filter(|(path, _)| *path != SECOND) {
         config = config.workload(&path[1..], path, false);
     }
     config
@@ -66,20 +66,20 @@ pub(super) fn project_of(path: &str) -> &'static str {
     if path == SECOND { SECOND_PROJECT } else { PROJECT }
 }
 
-/// Sets a secret behind the API's back.
+/// Sets a secret without the API.
 pub(super) fn put_at(infisical: &FakeInfisical, path: &str, key: &str, value: &str) {
     let body = json!({"project": project_of(path), "environment": "prod", "path": path, "key": key,
                       "value": value});
     infisical.control("PUT", "/secret", &body);
 }
 
-/// The numbers of a folder's secrets.
+/// The numbers of a directory's secrets.
 pub(super) fn references_in<'a>(
     references: &'a [(&'static str, String)],
-    folder: &'a str,
+    directory: &'a str,
 ) -> impl Iterator<Item = usize> + 'a {
     let all = references.iter().enumerate();
-    all.filter(move |(_, (path, _))| *path == folder).map(|(at, _)| at)
+    all.filter(move |(_, (path, _))| *path == directory).map(|(at, _)| at)
 }
 
 fn reference_of(path: &str, key: &str) -> String {
@@ -87,7 +87,8 @@ fn reference_of(path: &str, key: &str) -> String {
     if path == SECOND { text.replace("myproject", "second") } else { text }
 }
 
-/// The lookup of each secret, and its name: first the provider's, then psid's own.
+/// Registers all secrets; returns the lookup and name of each: first the provider's, then psid's
+/// own.
 pub(super) fn register(
     instance: &Instance,
     references: &[(&'static str, String)],
@@ -103,19 +104,20 @@ pub(super) fn register(
     remote.chain(own).enumerate().map(store).unzip()
 }
 
-/// What may reach the provider, however many lookups there are. Each psid may have one request out for
-/// each secret and each folder as an outage begins, and may try each once more; then it is one probe in
-/// 30 s, and one for each folder when an admin asks; each with a login. While the provider works, each
-/// secret and folder is due once in a refresh interval, which is a second here, and may take a login and
-/// a second try with the new token. `wide` are folders more.
+/// The limit of requests to the provider, however many lookups there are. When an outage begins,
+/// each psid may have one request in flight for each secret and each directory, and may repeat each
+/// once; then there is one probe in 30 s, and one per directory for a refresh by command; each with
+/// a login. While the provider works, each secret and directory is due once per refresh interval,
+/// which is a second here, and may need a login and a second attempt with the new token. `wide` is
+/// the number of additional directories.
 pub(super) fn bound(class: Class, span: Duration, starts: u64, wide: u64) -> u64 {
-    let folders = FOLDERS.len() as u64 + 1 + wide;
-    let secrets = FOLDERS.iter().map(|(_, count)| u64::from(*count)).sum::<u64>() + 1;
+    let directories = DIRECTORIES.len() as u64 + 1 + wide;
+    let secrets = DIRECTORIES.iter().map(|(_, count)| u64::from(*count)).sum::<u64>() + 1;
     let (rounds, requests) = match class {
         Class::Outage => (2 * starts, 2),
         Class::LongPause | Class::LoginRefused => (2 * starts, 4),
         Class::Denial | Class::Partial | Class::Working => (span.as_secs() + 2 + starts, 4),
     };
     let probes = span.as_secs() / 30 + 1;
-    (rounds * (secrets + folders) + folders + probes) * requests
+    (rounds * (secrets + directories) + directories + probes) * requests
 }

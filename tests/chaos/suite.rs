@@ -1,4 +1,4 @@
-//! One psid, one provider, and one step of what goes wrong between them.
+//! One psid, one provider, and one step of faults between them.
 
 use std::fmt::Write;
 use std::os::unix::net::UnixListener;
@@ -9,21 +9,21 @@ use serde_json::{Value, json};
 
 use super::apply::{TRY_AGAIN, WIDE, refresh};
 use super::clients::{CLIENTS, Clients};
-use super::dice::Dice;
 use super::faults::{Class, Fault, Way};
+use super::model::{CONFIRMED_AFTER, Model, value};
 use super::network;
+use super::random::Random;
 use super::report::{Report, Row};
 use super::secrets::{PROBES, bound, config, references, references_in, register, seeded};
-use super::truth::{CONFIRMED_AFTER, Truth, value};
 use psi_harness::{Driver, FakeInfisical, Instance, Psid, eventually, reference};
 
-/// Each project has one.
+/// Each project has its own.
 const IDENTITIES: u64 = 2;
-/// How long psid may take to be as it was: a provider may have asked it to wait for a minute.
+/// The limit for psid's recovery: a provider may have asked it to wait for a minute.
 const RECOVERS_IN: Duration = Duration::from_secs(100);
 
-/// What a psid may have in RAM beyond what it had after its first step: the allocator keeps what three
-/// lists of 5000 secrets took at their peak, in text, parsed, in the cache and on their way to the disk.
+/// The permitted growth of psid's RAM after its first step: the allocator keeps the peak of three
+/// listings of 5000 secrets, as text, parsed, in the cache and on their way to the disk.
 const MAY_GROW_KIB: u64 = 48 * 1024;
 
 pub(super) struct Suite {
@@ -33,33 +33,33 @@ pub(super) struct Suite {
     pub(super) listener: UnixListener,
     pub(super) infisical: FakeInfisical,
     pub(super) psid: Option<Psid>,
-    /// psid's, since the step began.
+    /// Starts of psid since the step began.
     pub(super) starts: u64,
     clients: Clients,
-    pub(super) truth: Arc<Truth>,
-    /// Where each secret is, as [`Truth`] counts them.
+    pub(super) model: Arc<Model>,
+    /// The path of each secret, in the order of [`Model`].
     pub(super) references: Vec<(&'static str, String)>,
-    /// Requests to fakes that are gone.
+    /// Requests to former fakes.
     pub(super) calls_before: u64,
-    /// psid's at its first sample, and the most that it ever had beyond that.
+    /// psid's RAM at its first sample, and the largest growth.
     pub(super) memory: (Option<u64>, u64, u64),
     report: Report,
 }
 
 impl Suite {
-    /// Everything works, and every secret is cached and on disk.
+    /// Starts with every secret cached and on disk, and without a fault.
     pub(super) fn set_up(seed: u64) -> Self {
         let references = references();
         let infisical = FakeInfisical::launch(&seeded(&references), &["--tls", "valid"]);
         let instance = Instance::of(&infisical);
         instance.configure(&config(&infisical));
-        // As systemd has it: who comes while psid is not there waits in the socket.
+        // As with systemd: callers wait in the socket's queue while psid is not running.
         let listener = UnixListener::bind(instance.socket()).unwrap();
         let psid = instance.psid().activated_by(&listener).start();
         let (lookups, names) = register(&instance, &references);
-        let truth = Arc::new(Truth::of(names));
+        let model = Arc::new(Model::of(names));
         instance.driver(&["cache", "refresh"]).ok();
-        let clients = Clients::start(seed, &truth, &lookups);
+        let clients = Clients::start(seed, &model, &lookups);
         let mut suite = Self {
             seed,
             steps: 0,
@@ -69,7 +69,7 @@ impl Suite {
             psid: Some(psid),
             starts: 0,
             clients,
-            truth,
+            model,
             references,
             calls_before: 0,
             memory: (None, 0, 0),
@@ -79,33 +79,33 @@ impl Suite {
         suite
     }
 
-    /// A fault comes, stays until each client had so many turns, and ends; then everything must be as if
-    /// it had not been.
-    pub(super) fn step(&mut self, fault: &Fault, turns: u64, dice: &mut Dice) {
+    /// A fault begins, lasts until each client had so many turns, and ends; then everything must be
+    /// as before.
+    pub(super) fn step(&mut self, fault: &Fault, turns: u64, random: &mut Random) {
         self.steps += 1;
         let probe = format!("P{}", self.steps);
         self.infisical.put(PROBES, &probe, &value(&probe, 1));
-        self.rotate(dice);
+        self.rotate(random);
         self.starts = 1;
         let (calls, began) = (self.calls(), Instant::now());
-        let before = self.truth.lock().counts.clone();
-        let removed = self.apply(fault, dice);
+        let before = self.model.lock().counts.clone();
+        let removed = self.apply(fault, random);
         let logins = if fault.class == Class::LoginRefused { self.logins() } else { 0 };
         if fault.class == Class::Partial {
-            self.rotate_everywhere(dice);
+            self.rotate_everywhere(random);
         } else if fault.reaches_control() {
-            self.rotate(dice);
+            self.rotate(random);
         }
         self.let_clients_look_up(2);
         if matches!(fault.way, Way::MembershipEnds) {
-            // Until now the provider went by what it remembered.
+            // Until now the provider used its cached permissions.
             self.infisical.advance(10);
         }
-        if matches!(fault.class, Class::Outage | Class::LoginRefused) && dice.once_in(3) {
+        if matches!(fault.class, Class::Outage | Class::LoginRefused) && random.once_in(3) {
             self.crash();
         }
         let unknown = self.probe(&probe);
-        let newest = self.truth.lock().newest();
+        let newest = self.model.lock().newest();
         let refresh = code(&self.instance.driver(&["cache", "refresh"]));
         if fault.class == Class::Partial {
             self.others_are_well(fault, &newest, &unknown);
@@ -119,7 +119,7 @@ impl Suite {
         let calls = self.calls() - calls;
         let wide = if matches!(fault.way, Way::Wide(_)) { 2 * u64::from(WIDE) } else { 0 };
         let bound = bound(fault.class, began.elapsed(), self.starts, wide);
-        let after = self.truth.lock().counts.clone();
+        let after = self.model.lock().counts.clone();
         self.report.add(Row {
             fault: fault.name.clone(),
             seconds: began.elapsed().as_secs_f64(),
@@ -144,11 +144,11 @@ impl Suite {
         self.check(&fault.name);
     }
 
-    /// The admin's refresh has just been answered: what the fault does not hurt is up to date from now
-    /// on, and a secret that psid never had was served.
+    /// The admin's refresh has just been answered: secrets that the fault does not affect are up to
+    /// date from now on, and an uncached secret was served.
     fn others_are_well(&mut self, fault: &Fault, newest: &[u64], unknown: &str) {
         let hurt = fault.hurts.map(|_| self.hurt(fault)).unwrap_or_default();
-        self.truth.lock().acknowledge(newest, |at| !hurt.contains(&at));
+        self.model.lock().acknowledge(newest, |at| !hurt.contains(&at));
         if unknown != "live" {
             self.fail(&format!("{}: a new secret beside it got {unknown}", fault.name));
         }
@@ -158,8 +158,8 @@ impl Suite {
         }
     }
 
-    /// A refused login is tried once, whoever asks and however often psid is started again: three
-    /// failures lock an identity, for each host that has it.
+    /// A refused login is tried once, for all callers and restarts: three failures lock an identity
+    /// for every host.
     fn logins_are_few(&mut self, before: u64) {
         let logins = self.logins() - before;
         if logins > IDENTITIES {
@@ -167,19 +167,20 @@ impl Suite {
         }
     }
 
-    /// Denied for longer than a minute: refused at last, and back as soon as the provider says so.
-    pub(super) fn revoke_for_good(&mut self, dice: &mut Dice) {
+    /// Denied for longer than a minute: refused at last, and served again as soon as the provider
+    /// permits it.
+    pub(super) fn revoke_for_good(&mut self, random: &mut Random) {
         self.steps += 1;
         let denied: Vec<usize> = references_in(&self.references, "/c").collect();
         let allowed = |path| json!({"environment": "*", "pathPrefix": path, "describe": true, "read": true, "write": true});
         let described = json!({"environment": "*", "pathPrefix": "/c", "describe": true, "read": false, "write": false});
         self.infisical.permit(&json!([allowed("/a"), allowed("/b"), allowed(PROBES), described]));
-        denied.iter().for_each(|at| self.truth.lock().deny(*at));
+        denied.iter().for_each(|at| self.model.lock().deny(*at));
         let began = Instant::now();
         let limit = CONFIRMED_AFTER * 5;
-        while !denied.iter().all(|at| self.truth.lock().is_revoked(*at)) {
+        while !denied.iter().all(|at| self.model.lock().is_revoked(*at)) {
             assert!(began.elapsed() < limit, "denied for {} s and served", limit.as_secs());
-            self.rotate_at(&[dice.below(12)]);
+            self.rotate_at(&[random.below(12)]);
             self.let_clients_look_up(1);
             self.check("denied for good");
         }
@@ -190,12 +191,12 @@ impl Suite {
         self.crash();
         self.let_clients_look_up(10);
         self.infisical.permit(&Value::Null);
-        denied.iter().for_each(|at| self.truth.lock().give_back(*at));
+        denied.iter().for_each(|at| self.model.lock().give_back(*at));
         self.settle(&Fault::none("denied for good"));
         self.check("denied for good");
     }
 
-    /// The last words.
+    /// Writes the report and checks the totals.
     pub(super) fn finish(mut self) {
         self.clients.stop();
         self.check("the end");
@@ -203,14 +204,14 @@ impl Suite {
         drop(self.psid.take().map(Psid::terminate));
     }
 
-    /// A refresh succeeds, and its outcome is on disk.
+    /// Waits until a refresh succeeds and its result is on disk.
     fn settle(&mut self, fault: &Fault) {
         self.refreshed(fault, &fault.name);
-        let floors = self.truth.lock().floors();
+        let floors = self.model.lock().floors();
         let status = self.instance.driver(&["cache", "status", "--verify", "--json"]).report_json();
         let place = self.place(&fault.name);
         assert_eq!(status["verify"]["ok"], true, "{place}: {}", status["verify"]);
-        self.truth.lock().keep(&floors);
+        self.model.lock().keep(&floors);
         if !matches!(fault.way, Way::RouteLost(_)) {
             return;
         }
@@ -226,13 +227,13 @@ impl Suite {
         }
     }
 
-    /// A refresh succeeds, in the end.
+    /// Waits until a refresh succeeds.
     pub(super) fn refreshed(&mut self, fault: &Fault, what: &str) {
         let began = Instant::now();
         loop {
-            let newest = self.truth.lock().newest();
+            let newest = self.model.lock().newest();
             if refresh(&self.instance, fault) == 0 {
-                return self.truth.lock().acknowledge(&newest, |_| true);
+                return self.model.lock().acknowledge(&newest, |_| true);
             }
             let place = self.place(what);
             assert!(began.elapsed() < RECOVERS_IN, "no refresh succeeded, {place}");
@@ -241,7 +242,7 @@ impl Suite {
     }
 
     fn check(&mut self, what: &str) {
-        let failures = self.truth.lock().failures.clone();
+        let failures = self.model.lock().failures.clone();
         if failures.is_empty() {
             return;
         }
@@ -258,16 +259,16 @@ impl Suite {
     }
 
     fn fail(&self, why: &str) {
-        self.truth.lock().failures.push(why.to_owned());
+        self.model.lock().failures.push(why.to_owned());
     }
 
-    /// What a failure is told with.
+    /// The context of a failure message.
     pub(super) fn place(&self, what: &str) -> String {
         format!("seed {}, step {} ({what})", self.seed, self.steps)
     }
 
     fn write_report(&self) {
-        let state = self.truth.lock();
+        let state = self.model.lock();
         let (_, most, grown) = self.memory;
         let memory = format!(
             "psid had {most} KiB at most, and grew by {grown} KiB at most after its first step \
@@ -276,9 +277,9 @@ impl Suite {
         self.report.write(self.seed, &state.counts, &memory, &state.failures);
     }
 
-    /// Waits until every client has had its turn so often, more or less.
+    /// Waits until every client had about so many turns.
     pub(super) fn let_clients_look_up(&self, turns: u64) {
-        let lookups = || self.truth.lock().counts.lookups;
+        let lookups = || self.model.lock().counts.lookups;
         for _ in 0..turns {
             let enough = lookups() + CLIENTS;
             eventually("the clients to look up", || (lookups() >= enough).then_some(()));
@@ -290,7 +291,7 @@ impl Suite {
         if probe.code == 0 && probe.stdout != value(key, 1).as_bytes() {
             self.fail(&format!("{key} got {:?}", String::from_utf8_lossy(&probe.stdout)));
         }
-        told(probe.code)
+        status_text(probe.code)
     }
 
     fn provider(&self) -> String {
@@ -299,7 +300,7 @@ impl Suite {
         provider["reason"].as_str().unwrap_or("up").to_owned()
     }
 
-    /// psid's memory stays what it was.
+    /// Checks that psid's RAM does not grow.
     fn weigh(&mut self) {
         let pid = self.psid.as_ref().unwrap().process.pid();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -315,9 +316,9 @@ impl Suite {
 }
 
 fn code(driver: &Driver) -> String {
-    told(driver.run().code)
+    status_text(driver.run().code)
 }
 
-fn told(code: i32) -> String {
+fn status_text(code: i32) -> String {
     if code == 0 { "live".into() } else { code.to_string() }
 }

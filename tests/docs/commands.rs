@@ -5,10 +5,10 @@ use clap::error::ErrorKind;
 use crate::markdown::Document;
 use crate::{documents, shell};
 
-/// What a command line is in.
+/// The place of a command line.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Place {
-    /// A block that is typed as it is.
+    /// A block whose lines are typed as they are.
     Block,
     /// A code span, which may name a command without its arguments.
     Span,

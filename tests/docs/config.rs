@@ -93,7 +93,7 @@ fn accepted(table: &str) -> Vec<String> {
     };
     let error = Config::parse(&config, Path::new("config.toml")).unwrap_err().to_string();
     let Some((_, known)) = error.split_once(&format!("unknown field `{PROBE}`, expected")) else {
-        // The table itself is none of psid's.
+        // The table itself is not one of psid's.
         return Vec::new();
     };
     known.split('`').skip(1).step_by(2).map(str::to_owned).collect()

@@ -1,10 +1,7 @@
 //! The documents as tests: each command in them parses, each link leads somewhere, and each config key,
 //! man page, message, type and test that they name exists. Every check has a test that shows it failing.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test ends at the first surprise, and is a program of its own"
-)]
+#![allow(clippy::unwrap_used, reason = "a panic is the failure of a test")]
 
 mod commands;
 mod config;

@@ -1,7 +1,7 @@
 //! The messages, tests and types that the documents name exist in the sources.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::markdown::Document;
 use crate::{assert_none, read, repository, sources};
@@ -101,6 +101,55 @@ fn missing_types(named: &[(String, String)], existing: &BTreeSet<String>) -> Vec
     missing.map(|(at, name)| format!("{at}: there is no type {name}")).collect()
 }
 
+/// Hosts of package and image registries, in two parts, so that this file does not name one.
+const REGISTRIES: [(&str, &str); 10] = [
+    ("crates", "io"),
+    ("deb", "debian.org"),
+    ("dl-cdn", "alpinelinux.org"),
+    ("docker", "io"),
+    ("files", "pythonhosted.org"),
+    ("ghcr", "io"),
+    ("pypi", "org"),
+    ("quay", "io"),
+    ("registry", "npmjs.org"),
+    ("static", "rust-lang.org"),
+];
+
+/// Mirrors come from the machine's own configuration. Cargo writes its index into lock files.
+#[test]
+fn no_file_names_a_package_registry() {
+    let mut files = Vec::new();
+    visit(repository(), &mut files);
+    assert!(files.len() > 500, "{}", files.len());
+    let named = files.iter().filter_map(|path| {
+        let text = std::fs::read_to_string(path).ok()?;
+        Some(format!("{}: {}", path.display(), registry_in(&text)?))
+    });
+    assert_none(&named.collect::<Vec<_>>());
+}
+
+/// The files of a directory and those below it, without git's, cargo's and lock files.
+fn visit(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if ["target", ".git", "Cargo.lock"].contains(&name) {
+            continue;
+        }
+        if path.is_dir() && !path.is_symlink() {
+            visit(&path, files);
+        } else if path.is_file() {
+            files.push(path);
+        }
+    }
+}
+
+/// The registry's host that a text names.
+fn registry_in(text: &str) -> Option<String> {
+    let mut hosts = REGISTRIES.iter().map(|(name, domain)| format!("{name}.{domain}"));
+    hosts.find(|host| text.contains(host.as_str()))
+}
+
 #[test]
 fn checker_reports_unknown_name() {
     let texts = ["no connection to psid at {}: {cause}".to_owned()];
@@ -120,4 +169,8 @@ fn checker_reports_unknown_name() {
     let existing = ["Cache".to_owned()].into();
     let named = ["Cache", "Doubts"].map(|name| (String::new(), name.to_owned()));
     assert_eq!(missing_types(&named, &existing), [": there is no type Doubts"]);
+
+    let (name, domain) = REGISTRIES[0];
+    assert!(registry_in(&format!("https://{name}.{domain}/x")).is_some());
+    assert!(registry_in("Image=registry.example/busybox:1").is_none());
 }

@@ -1,8 +1,8 @@
 #!/bin/sh
-# run.sh SECONDS [TARGET...]: fuzzes each target for so long, every target when none is named.
+# run.sh SECONDS [TARGET...]: fuzzes each named target, or every target, for this time.
 #
-# On a stable toolchain: libFuzzer comes as source in libfuzzer-sys, and what guides it is a pass of the
-# compiler's own LLVM. Only the address sanitizer would take nightly, and psi has hardly any unsafe code.
+# On a stable toolchain: libfuzzer-sys has libFuzzer's source, and the coverage comes from a pass of the
+# compiler's own LLVM. Only the address sanitizer would need nightly, and psi has hardly any unsafe code.
 set -eu
 cd "$(dirname "$0")/../.."
 seconds=$1
@@ -23,19 +23,18 @@ RUSTFLAGS=$(echo $coverage) ${CARGO:-cargo} build --locked --profile fuzz --targ
 program=$work/build/$host/fuzz/libfuzzer
 
 fuzz() {
-    # psi-driver writes its words to stdout and stderr.
+    # psi-driver writes to stdout and stderr.
     case $1 in driver) mask=3 ;; *) mask=0 ;; esac
-    # What an earlier run found is where this one starts. A proxy would come between psid's client and
-    # the server that plays Infisical.
+    # The corpus of an earlier run is kept. A proxy would be between psid's client and the target's server.
     env -u http_proxy -u HTTP_PROXY -u all_proxy -u ALL_PROXY RUST_BACKTRACE=1 PSI_FUZZ_TARGET="$1" \
         TMPDIR="$work/tmp" PSI_SOCKET="$work/tmp/psid.sock" PSI_RUN_DIR="$work/tmp/psid" SECRET_ID=0f1e2d3c4b5a69788796a5b4c \
         "$program" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=1024 -close_fd_mask="$mask" \
-        -print_final_stats=1 -dict="tests/fuzz/words/$1" -artifact_prefix="$work/crashes/$1-" \
+        -print_final_stats=1 -dict="tests/fuzz/dictionaries/$1" -artifact_prefix="$work/crashes/$1-" \
         "$work/corpus/$1" "tests/fuzz/seeds/$1" tests/vectors >"$work/$1.log" 2>&1
 }
 
-# tell TARGET SECONDS: one line out of its log
-tell() {
+# report TARGET SECONDS: one line from its log
+report() {
     last() { sed -n "s/.*$1.*/\1/p" "$work/$2.log" | tail -n 1; }
     printf '%-9s %10s executions in %4s s, %6s edges of %s covered, %5s inputs kept, at most %s MB\n' "$1" \
         "$(last 'number_of_executed_units: *\([0-9]*\)' "$1")" "$2" "$(last ' cov: \([0-9]*\) ' "$1")" \
@@ -50,12 +49,12 @@ for target in "$@"; do
     mkdir -p "$work/tmp" "$work/corpus/$target"
     began=$(date +%s)
     fuzz "$target" || failed="$failed $target"
-    tell "$target" $(($(date +%s) - began))
+    report "$target" $(($(date +%s) - began))
 done
 [ -n "$failed" ] || exit 0
 for target in $failed; do
     echo "$target failed: see $work/$target.log; the input is kept as"
     sed -n 's/.*Test unit written to /    /p' "$work/$target.log"
 done >&2
-echo "Mend the defect, and put the input into tests/fuzz/seeds/TARGET, where \`cargo test -p psi-fuzz\` finds it." >&2
+echo "Fix the defect, and add the input to tests/fuzz/seeds/TARGET, which \`cargo test -p psi-fuzz\` runs." >&2
 exit 1

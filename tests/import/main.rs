@@ -1,9 +1,9 @@
-//! `psictl import`: secrets brought into Infisical, byte for byte or not at all.
+//! `psictl import` writes secrets to Infisical byte for byte, or refuses them.
 
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a test ends at the first surprise, and is a program of its own"
+    reason = "a panic is the failure of a test"
 )]
 
 mod legacy;
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use psi_harness::{Config, Driver, FakeInfisical, Instance, Psid};
 
-/// A fake with a folder `/app`, and a psid beside it.
+/// A fake with a directory `/app`, and a psid.
 fn instance(secrets: &Value, options: &[&str]) -> (FakeInfisical, Instance, Psid) {
     let infisical = FakeInfisical::with_options(secrets, options);
     let instance = Instance::of(&infisical);
@@ -29,9 +29,9 @@ fn import(instance: &Instance, text: impl AsRef<[u8]>, options: &[&str]) -> Driv
     instance.driver(&[&always[..], options].concat()).stdin(text)
 }
 
-/// What became of each, as JSON has it: by its fate and key.
-fn fates(told: &Value) -> Vec<String> {
-    let all = told["secrets"].as_array().unwrap().iter();
+/// The outcomes of a JSON report, by outcome and key.
+fn fates(report: &Value) -> Vec<String> {
+    let all = report["secrets"].as_array().unwrap().iter();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     all.map(|one| format!("{} {}", text(&one["outcome"]), text(&one["key"]))).collect()
 }

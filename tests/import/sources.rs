@@ -1,4 +1,4 @@
-//! Where secrets are imported from.
+//! The sources of an import: env-files, podman secrets and quadlets.
 
 use std::fs;
 
@@ -23,11 +23,11 @@ fn given(host: &Host, key: &str) -> String {
     host.driver(&["get", &reference("/myapp", key)]).text()
 }
 
-/// What podman itself gives a container of an env-file is what is imported.
+/// The imported values are those that podman itself gives to a container.
 #[test]
 fn import_parses_env_files_like_podman() {
     let host = host();
-    let file = host.instance.folder().join("app.env");
+    let file = host.instance.directory().join("app.env");
     let text =
         "# comment\n\n  A=one two\nQ=\"in quotes\"\nHASH=a#b\nEQ=a=b\nE=\n\tT=tab\r\nA=three\n";
     fs::write(&file, text).unwrap();
@@ -51,11 +51,12 @@ fn import_parses_env_files_like_podman() {
     );
 }
 
-/// Not one of its lines reaches the provider, the terminal or the log, the last one's base64 least of all.
+/// No line of the file reaches the provider, the terminal or the log, not even the base64 of the
+/// last one.
 #[test]
 fn import_refuses_env_file_with_a_multiline_value() {
     let host = host();
-    let file = host.instance.folder().join("app.env");
+    let file = host.instance.directory().join("app.env");
     let base64 = ["MC4CAQAwBQYDK2VwBCIEIEhunter2", "QWxsWW91ckJhc2VBcmVCZWxvbmdUb1Vz=="];
     let body = base64.join("\n");
     for (text, number) in [
@@ -82,7 +83,7 @@ fn import_refuses_env_file_with_a_multiline_value() {
             assert!(!outcome.stderr.contains(&part[..3]), "{}", outcome.stderr);
         }
     }
-    // Nothing of the good lines either.
+    // The valid lines are not imported either.
     host.driver(&["cache", "refresh"]).ok();
     host.driver(&["get", &reference("/myapp", "FIRST")]).fails(66);
 }
@@ -90,13 +91,13 @@ fn import_refuses_env_file_with_a_multiline_value() {
 #[test]
 fn import_reads_podman_secrets_through_their_driver() {
     let host = host();
-    let folder = host.podman.secrets_folder().join("filedriver");
-    let path = format!("--driver-opts=path={}", folder.display());
+    let directory = host.podman.secrets_directory().join("filedriver");
+    let path = format!("--driver-opts=path={}", directory.display());
     let create = ["secret", "create", "--driver=file", &path, "in-clear", "-"];
     assert_eq!(host.podman.run(&create, "from the file").code, 0);
     host.podman.create("psi-s", "a literal");
-    let told = import(&host, &["podman-secret", "in-clear=CLEAR", "psi-s"]).json();
-    assert_eq!(fates(&told), ["created CLEAR", "created psi-s"]);
+    let report = import(&host, &["podman-secret", "in-clear=CLEAR", "psi-s"]).json();
+    assert_eq!(fates(&report), ["created CLEAR", "created psi-s"]);
     assert_eq!(
         (given(&host, "CLEAR"), given(&host, "psi-s")),
         ("from the file".into(), "a literal".into())
@@ -105,14 +106,14 @@ fn import_reads_podman_secrets_through_their_driver() {
     assert!(line.contains("podman has no secret none"), "{line}");
 }
 
-/// As `podman-systemd.unit(5)` has it, with what the unit's own container gets.
+/// Syntax of `podman-systemd.unit(5)`, compared with the environment of the unit's own container.
 #[test]
 fn import_reads_variables_files_and_secrets_of_a_quadlet() {
     let host = host();
     host.podman.create("db--pw", "the password");
-    let folder = host.instance.folder();
-    fs::write(folder.join("app.env"), "FROM_FILE=1\nBOTH=file\n").unwrap();
-    let unit = folder.join("app.container");
+    let directory = host.instance.directory();
+    fs::write(directory.join("app.env"), "FROM_FILE=1\nBOTH=file\n").unwrap();
+    let unit = directory.join("app.container");
     let text = "[Unit]\nDescription=x\n[Container]\nImage=x\nEnvironmentFile=app.env\n\
         Environment=A=1 \"B=two words\" \\\n  BOTH=unit\nEnvironment=HOME_OF=%h/x PERCENT=100%%\n\
         Secret=db--pw,type=env,target=DB_PW\n[Service]\nEnvironment=NOT=1\n";
@@ -120,9 +121,9 @@ fn import_reads_variables_files_and_secrets_of_a_quadlet() {
     let outcome = import(&host, &["quadlet", unit.to_str().unwrap()]).run();
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     assert!(outcome.stderr.contains("HOME_OF of "), "{}", outcome.stderr);
-    let told = serde_json::from_slice(&outcome.stdout).unwrap();
+    let report = serde_json::from_slice(&outcome.stdout).unwrap();
     assert_eq!(
-        fates(&told),
+        fates(&report),
         [
             "created FROM_FILE",
             "created BOTH",
@@ -137,6 +138,6 @@ fn import_reads_variables_files_and_secrets_of_a_quadlet() {
     {
         assert_eq!(given(&host, key), value, "{key}");
     }
-    // With that, the workload has them from Infisical.
+    // Afterwards the workload gets them from Infisical.
     assert!(host.set_up(&[])["workloads"][0]["created"].to_string().contains("myapp--DB_PW"));
 }

@@ -1,4 +1,4 @@
-//! What psid writes at the provider, and what it does when the provider says no.
+//! Writes of psid to the provider, and their failures.
 
 use serde_json::{Value, json};
 
@@ -11,25 +11,25 @@ const BATCH: &str = "/api/v4/secrets/batch";
 fn import_creates_new_keys_in_one_request_and_is_idempotent() {
     let (infisical, instance, psid) = instance(&json!({"/app": {"THERE": "same"}}), &[]);
     let text = "A=hunter2-one\nTHERE=same\nB=line \"quoted\" ä\n";
-    let told = import(&instance, text, &["--dry-run", "--json"]).json();
-    assert_eq!(fates(&told), ["created A", "unchanged THERE", "created B"]);
-    assert_eq!((&told["written"], infisical.count("POST", BATCH)), (&json!(false), 0));
-    let told = import(&instance, text, &["--json"]).json();
-    assert_eq!(fates(&told), ["created A", "unchanged THERE", "created B"]);
-    assert_eq!((&told["written"], &told["target"]), (&json!(true), &json!("myproject:/app")));
+    let report = import(&instance, text, &["--dry-run", "--json"]).json();
+    assert_eq!(fates(&report), ["created A", "unchanged THERE", "created B"]);
+    assert_eq!((&report["written"], infisical.count("POST", BATCH)), (&json!(false), 0));
+    let report = import(&instance, text, &["--json"]).json();
+    assert_eq!(fates(&report), ["created A", "unchanged THERE", "created B"]);
+    assert_eq!((&report["written"], &report["target"]), (&json!(true), &json!("myproject:/app")));
     assert_eq!((infisical.count("POST", BATCH), infisical.count("PATCH", BATCH)), (1, 0));
     assert_eq!(value(&instance, "A"), "hunter2-one");
     assert_eq!(value(&instance, "B"), "line \"quoted\" ä");
-    let told = import(&instance, text, &["--json"]).json();
-    assert_eq!(fates(&told), ["unchanged A", "unchanged THERE", "unchanged B"]);
+    let report = import(&instance, text, &["--json"]).json();
+    assert_eq!(fates(&report), ["unchanged A", "unchanged THERE", "unchanged B"]);
     assert_eq!(infisical.count("POST", BATCH), 1);
-    // A value is in the bodies that go to Infisical, and nowhere else that stays.
+    // A value is in the bodies that go to Infisical, and nowhere else that persists.
     for request in infisical.log() {
         assert!(!request.text("target").contains("hunter2"), "{request:?}");
     }
     let log = psid.terminate();
     assert!(!log.contains("hunter2"), "{log}");
-    assert_eq!(psi_harness::folder_holds(&instance.state(), b"hunter2-one"), None);
+    assert_eq!(psi_harness::directory_holds(&instance.state(), b"hunter2-one"), None);
 }
 
 #[test]
@@ -37,20 +37,23 @@ fn import_handles_a_conflicting_value_by_option() {
     let (infisical, instance, _psid) = instance(&json!({"/app": {"A": "old", "C": "same"}}), &[]);
     let text = "A=new\nB=2\nC=same\n";
     let outcome = import(&instance, text, &[]).run();
-    let told = String::from_utf8(outcome.stdout).unwrap();
+    let output = String::from_utf8(outcome.stdout).unwrap();
     assert_eq!(outcome.code, 65);
-    assert!(told.contains("conflicting A\n") && told.contains("would be created B\n"), "{told}");
+    assert!(
+        output.contains("conflicting A\n") && output.contains("would be created B\n"),
+        "{output}"
+    );
     assert!(
         outcome.stderr.contains("nothing was written; choose --conflict skip"),
         "{}",
         outcome.stderr
     );
     assert_eq!(infisical.count("POST", BATCH), 0, "one conflict, and nothing is written");
-    let told = import(&instance, text, &["--conflict", "skip", "--json"]).json();
-    assert_eq!(fates(&told), ["skipped A", "created B", "unchanged C"]);
+    let report = import(&instance, text, &["--conflict", "skip", "--json"]).json();
+    assert_eq!(fates(&report), ["skipped A", "created B", "unchanged C"]);
     assert_eq!((value(&instance, "A"), value(&instance, "B")), ("old".into(), "2".into()));
-    let told = import(&instance, text, &["--conflict", "overwrite", "--json"]).json();
-    assert_eq!(fates(&told), ["overwritten A", "unchanged B", "unchanged C"]);
+    let report = import(&instance, text, &["--conflict", "overwrite", "--json"]).json();
+    assert_eq!(fates(&report), ["overwritten A", "unchanged B", "unchanged C"]);
     assert_eq!(value(&instance, "A"), "new");
     assert_eq!((infisical.count("POST", BATCH), infisical.count("PATCH", BATCH)), (1, 1));
 }
@@ -60,23 +63,24 @@ fn import_writes_in_every_dialect() {
     for dialect in ["v3-only", "v4-2025", "v4-2026"] {
         let options = ["--dialect", dialect];
         let (_infisical, instance, _psid) = instance(&json!({"/app": {"A": "old"}}), &options);
-        let told = import(&instance, "A=new\nB=2\n", &["--conflict", "overwrite", "--json"]).json();
-        assert_eq!(fates(&told), ["overwritten A", "created B"], "{dialect}");
+        let report =
+            import(&instance, "A=new\nB=2\n", &["--conflict", "overwrite", "--json"]).json();
+        assert_eq!(fates(&report), ["overwritten A", "created B"], "{dialect}");
         assert_eq!((value(&instance, "A"), value(&instance, "B")), ("new".into(), "2".into()));
     }
 }
 
-/// The server trims, keeps text only, and has names of its own: what would come back as something else is
-/// refused by its key, and the rest is done.
+/// The server trims values, keeps text only, and rejects some names. Values that it would change
+/// are refused by key; the rest is imported.
 #[test]
 fn import_refuses_values_that_infisical_alters_and_imports_the_rest() {
     let (_infisical, instance, _psid) = instance(&json!({"/app": {"X": "x"}}), &[]);
     let text = b"GOOD=1\nBLANK= x\nTAIL=x \nBYTES=\xff\nEMPTY=\nREF=a${X}b\n";
     let outcome = import(&instance, text, &["--json"]).run();
-    let told: Value = serde_json::from_slice(&outcome.stdout).unwrap();
+    let report: Value = serde_json::from_slice(&outcome.stdout).unwrap();
     assert_eq!(outcome.code, 65);
     assert_eq!(
-        fates(&told),
+        fates(&report),
         [
             "created GOOD",
             "rejected BLANK",
@@ -87,7 +91,7 @@ fn import_refuses_values_that_infisical_alters_and_imports_the_rest() {
         ]
     );
     assert!(outcome.stderr.contains("3 of 6 were not imported"), "{}", outcome.stderr);
-    assert!(told["secrets"][5]["reason"].as_str().unwrap().contains("may expand"), "{told}");
+    assert!(report["secrets"][5]["reason"].as_str().unwrap().contains("may expand"), "{report}");
     assert_eq!((value(&instance, "GOOD"), value(&instance, "EMPTY")), ("1".into(), String::new()));
 }
 
@@ -95,14 +99,14 @@ fn import_refuses_values_that_infisical_alters_and_imports_the_rest() {
 fn import_splits_many_and_large_secrets_into_accepted_requests() {
     let (infisical, instance, _psid) = instance(&json!({"/app": {}}), &[]);
     let many: String = (0..500).map(|number| format!("K{number}=value {number}\n")).collect();
-    let told = import(&instance, many, &["--json"]).json();
-    assert!(fates(&told).iter().all(|fate| fate.starts_with("created ")), "{told}");
+    let report = import(&instance, many, &["--json"]).json();
+    assert!(fates(&report).iter().all(|fate| fate.starts_with("created ")), "{report}");
     assert_eq!(infisical.count("POST", BATCH), 5, "100 a request");
     infisical.clear_log();
     let large: String =
         (0..4).map(|number| format!("L{number}={}\n", "\\".repeat(300_000 + number))).collect();
-    let told = import(&instance, large, &["--json"]).json();
-    assert_eq!(fates(&told), ["created L0", "created L1", "created L2", "created L3"]);
+    let report = import(&instance, large, &["--json"]).json();
+    assert_eq!(fates(&report), ["created L0", "created L1", "created L2", "created L3"]);
     assert_eq!(infisical.count("POST", BATCH), 4, "a backslash is two bytes in JSON");
     assert_eq!(value(&instance, "L3").len(), 300_003);
     let outcome = import(&instance, format!("L4={}\n", "\\".repeat(500_000)), &[]).run();
@@ -127,50 +131,50 @@ fn provider_refusal_is_reported_verbatim() {
     let rule = |write| json!([{"environment": "*", "pathPrefix": "/", "describe": true, "read": true, "write": write}]);
     infisical.permit(&rule(false));
     let outcome = import(&instance, "B=hunter2\n", &["--json"]).run();
-    let told: Value = serde_json::from_slice(&outcome.stdout).unwrap();
-    assert_eq!((outcome.code, fates(&told)), (65, vec!["failed B".to_owned()]));
-    assert!(told["secrets"][0]["reason"].as_str().unwrap().contains("403"), "{told}");
+    let report: Value = serde_json::from_slice(&outcome.stdout).unwrap();
+    assert_eq!((outcome.code, fates(&report)), (65, vec!["failed B".to_owned()]));
+    assert!(report["secrets"][0]["reason"].as_str().unwrap().contains("403"), "{report}");
     infisical.permit(&json!([]));
     import(&instance, "B=1\n", &[]).fails(77);
     infisical.permit(&Value::Null);
     assert_eq!(fates(&import(&instance, "B=1\n", &["--json"]).json()), ["created B"]);
 }
 
-/// A write that fails costs its own secrets, and a second run does what is left.
+/// A failed write affects its own secrets only, and a second run completes the import.
 #[test]
 fn outage_during_import_is_reported_and_completed_by_a_second_run() {
     let (mut infisical, instance, _psid) = instance(&json!({"/app": {"A": "old"}}), &[]);
-    // It reads, and takes no writes.
+    // Maintenance: reads succeed and writes fail.
     infisical.faults(&json!([{"match": {"method": "PATCH"}, "fault": {"kind": "html-502"}}]));
     let text = "A=new\nB=2\n";
     let outcome = import(&instance, text, &["--conflict", "overwrite", "--json"]).run();
-    let told: Value = serde_json::from_slice(&outcome.stdout).unwrap();
+    let report: Value = serde_json::from_slice(&outcome.stdout).unwrap();
     assert_eq!(
-        (outcome.code, fates(&told)),
+        (outcome.code, fates(&report)),
         (65, vec!["failed A".to_owned(), "created B".to_owned()])
     );
     infisical.heal();
-    let told = import(&instance, text, &["--conflict", "overwrite", "--json"]).json();
-    assert_eq!(fates(&told), ["overwritten A", "unchanged B"]);
+    let report = import(&instance, text, &["--conflict", "overwrite", "--json"]).json();
+    assert_eq!(fates(&report), ["overwritten A", "unchanged B"]);
     infisical.kill();
     let line = import(&instance, "C=3\n", &[]).fails(75);
     assert!(line.contains("nothing was imported, because infisical cannot be reached: "), "{line}");
 }
 
-/// That a server says "yes" is no proof that it has it.
+/// A successful answer does not prove that the server stored the value.
 #[test]
 fn value_changed_by_the_server_is_reported() {
     let (infisical, instance, _psid) = instance(&json!({"/app": {}}), &[]);
-    // Between the write and the look, somebody else writes.
+    // Another client writes between psid's write and its comparison.
     infisical.faults(&json!([{"match": {"method": "POST", "pathPrefix": BATCH}, "fault": {"kind": "delay", "ms": 700}}]));
-    let told = std::thread::scope(|scope| {
+    let report = std::thread::scope(|scope| {
         let import = scope.spawn(|| import(&instance, "A=mine\n", &["--json"]).run());
         infisical.await_count("POST", BATCH, 1);
         infisical.put("/app", "A", "theirs");
         import.join().unwrap()
     });
-    let outcome: Value = serde_json::from_slice(&told.stdout).unwrap();
-    assert_eq!((told.code, fates(&outcome)), (65, vec!["failed A".to_owned()]), "{outcome}");
+    let outcome: Value = serde_json::from_slice(&report.stdout).unwrap();
+    assert_eq!((report.code, fates(&outcome)), (65, vec!["failed A".to_owned()]), "{outcome}");
 }
 
 #[test]
@@ -214,11 +218,11 @@ fn missing_directory_is_created_on_request() {
     assert!(line.contains("infisical refuses the request"), "{line}");
 }
 
-/// Other users see every argument and, as root, every environment.
+/// Other users can read every argument and root every environment.
 #[test]
 fn import_exposes_no_value_in_arguments_or_environment() {
     let (_infisical, instance, _psid) = instance(&json!({"/app": {}}), &[]);
-    let trace = instance.folder().join("trace");
+    let trace = instance.directory().join("trace");
     let strace =
         format!("exec strace -f -v -s 4096 -e trace=execve,execveat -o {} \"$@\"", trace.display());
     let import =
@@ -230,23 +234,23 @@ fn import_exposes_no_value_in_arguments_or_environment() {
     assert!(!String::from_utf8(outcome.stdout).unwrap().contains("hunter2"));
 }
 
-/// What is compared is what was written, and not what a reference makes of it.
+/// The comparison uses the written text, not the resolved reference.
 #[test]
 fn second_import_of_references_writes_nothing() {
     for dialect in ["v3-only", "v4-2025", "v4-2026"] {
         let (infisical, instance, _psid) =
             instance(&json!({"/app": {"X": "x"}}), &["--dialect", dialect]);
         let text = "REF=a${X}b\nNOWHERE=http://${gone}/x\nACROSS=${prod.app.X}\nX=x\n";
-        let told = import(&instance, text, &["--json"]).json();
+        let report = import(&instance, text, &["--json"]).json();
         assert_eq!(
-            fates(&told),
+            fates(&report),
             ["created REF", "created NOWHERE", "created ACROSS", "unchanged X"],
             "{dialect}"
         );
         infisical.clear_log();
-        let told = import(&instance, text, &["--json", "--conflict", "overwrite"]).json();
+        let report = import(&instance, text, &["--json", "--conflict", "overwrite"]).json();
         let unchanged = ["REF", "NOWHERE", "ACROSS", "X"].map(|key| format!("unchanged {key}"));
-        assert_eq!(fates(&told), unchanged, "{dialect}");
+        assert_eq!(fates(&report), unchanged, "{dialect}");
         let writes =
             infisical.log().iter().filter(|request| request.text("method") != "GET").count();
         assert_eq!(writes, 0, "{dialect}");
@@ -254,30 +258,30 @@ fn second_import_of_references_writes_nothing() {
     }
 }
 
-/// By v3, `/raw/batch` is the secret whose name is "batch": a stranger's.
+/// In v3, `/raw/batch` is the secret named "batch".
 #[test]
 fn import_by_v3_does_not_write_to_a_secret_named_batch() {
     let options = ["--dialect", "v3-only"];
     let (infisical, instance, _psid) =
-        instance(&json!({"/app": {"batch": "a stranger's", "A": "1"}}), &options);
-    let told = import(&instance, "A=2\nB=3\n", &["--json", "--conflict", "overwrite"]).json();
-    assert_eq!(fates(&told), ["overwritten A", "created B"]);
-    assert_eq!(value(&instance, "batch"), "a stranger's");
+        instance(&json!({"/app": {"batch": "another secret", "A": "1"}}), &options);
+    let report = import(&instance, "A=2\nB=3\n", &["--json", "--conflict", "overwrite"]).json();
+    assert_eq!(fates(&report), ["overwritten A", "created B"]);
+    assert_eq!(value(&instance, "batch"), "another secret");
     assert_eq!((value(&instance, "A"), value(&instance, "B")), ("2".into(), "3".into()));
     assert_eq!(infisical.count("PATCH", "/api/v3/secrets/raw/batch"), 0);
     assert_eq!(infisical.count("PATCH", "/api/v3/secrets/batch/raw"), 1);
 }
 
-/// The server answers 500 to such a key, and to the whole batch.
+/// The server answers such a key with 500, and the whole batch too.
 #[test]
 fn import_refuses_an_invalid_key_before_sending_it() {
     let (infisical, instance, _psid) = instance(&json!({"/app": {}}), &[]);
     let text = format!("GOOD=1\n{}=1\n", "K".repeat(2_701));
     let outcome = import(&instance, &text, &["--json"]).run();
-    let told: Value = serde_json::from_slice(&outcome.stdout).unwrap();
+    let report: Value = serde_json::from_slice(&outcome.stdout).unwrap();
     assert_eq!(outcome.code, 65);
-    assert_eq!(fates(&told)[0], "created GOOD");
-    assert!(fates(&told)[1].starts_with("rejected KKK"), "{told}");
+    assert_eq!(fates(&report)[0], "created GOOD");
+    assert!(fates(&report)[1].starts_with("rejected KKK"), "{report}");
     for request in infisical.log() {
         assert!(request.0["status"].as_u64().unwrap() < 500, "{request:?}");
     }

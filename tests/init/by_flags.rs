@@ -176,7 +176,7 @@ fn token_of_psi(host: &StagedHost) -> (Token, String) {
     host.sh(&format!(
         "cp {} /run/stage/environment; chown -R psi:psi {}",
         file.display(),
-        token.folder().display()
+        token.directory().display()
     ));
     let exports: String = lines.lines().map(|line| format!("export {line}; ")).collect();
     (token, exports)

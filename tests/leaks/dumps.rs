@@ -1,4 +1,4 @@
-//! Core dumps and debuggers: whoever makes a process fall gets nothing of its memory.
+//! Core dumps and debuggers read no memory of psid.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -13,12 +13,12 @@ use psi_harness::{
     FakeInfisical, Instance, Process, Signal, copy_program, eventually, id, reference, run,
 };
 
-/// Somebody who is not root.
+/// An unprivileged user.
 const USER: u32 = 1234;
 const FATAL: [Signal; 4] = [Signal::SIGABRT, Signal::SIGSEGV, Signal::SIGQUIT, Signal::SIGBUS];
 
-/// Runs what follows it with all the core dumps that this host allows, in the folder that it is given.
-const GENEROUS: &str = "ulimit -c unlimited && cd \"$1\" && shift && exec \"$@\"";
+/// Runs its arguments with unlimited core dumps, in the given directory.
+const UNLIMITED: &str = "ulimit -c unlimited && cd \"$1\" && shift && exec \"$@\"";
 
 fn instance() -> (FakeInfisical, Instance) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "value of A"}}));
@@ -30,7 +30,7 @@ fn hanging_reads() -> Value {
     json!([{"match": {"method": "GET"}, "fault": {"kind": "hang"}}])
 }
 
-/// A lookup whose provider hangs, by way of `wrapper`.
+/// A lookup whose provider hangs, started through `wrapper`.
 fn lookup_in_mid_call(infisical: &FakeInfisical, instance: &Instance, wrapper: &[&str]) -> Process {
     infisical.clear_log();
     let lookup = instance.driver(&["lookup"]).id(id(1)).command();
@@ -43,10 +43,10 @@ fn lookup_in_mid_call(infisical: &FakeInfisical, instance: &Instance, wrapper: &
     process
 }
 
-/// Whether the kernel wrote a core dump when the process fell, by its own word and by the folder.
+/// Whether the kernel wrote a core dump, by the exit status and by the directory.
 #[track_caller]
-fn dumps(mut process: Process, signal: Signal, folder: &Path) -> bool {
-    // More than once: Rust's runtime meets the first SIGSEGV by giving up its own handler of it.
+fn dumps(mut process: Process, signal: Signal, directory: &Path) -> bool {
+    // Repeated: Rust's runtime answers the first SIGSEGV by removing its own handler.
     eventually("a process to fall", || {
         let fallen = process.has_ended_within(Duration::ZERO);
         if !fallen {
@@ -56,7 +56,7 @@ fn dumps(mut process: Process, signal: Signal, folder: &Path) -> bool {
     });
     let status = process.wait();
     assert_eq!(status.signal(), Some(signal as i32));
-    let files = fs::read_dir(folder).unwrap().count();
+    let files = fs::read_dir(directory).unwrap().count();
     status.core_dumped() || files > 0
 }
 
@@ -70,45 +70,45 @@ fn limit(pid: u32) -> String {
 #[test]
 fn psid_and_psi_driver_leave_no_core_dump() {
     let (infisical, instance) = instance();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().to_str().unwrap();
-    let generous = ["/bin/sh", "-c", GENEROUS, "sh", path];
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    let unlimited = ["/bin/sh", "-c", UNLIMITED, "sh", path];
     for signal in FATAL {
-        let psid = instance.psid().through(&generous).start();
+        let psid = instance.psid().through(&unlimited).start();
         instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
         infisical.faults(&hanging_reads());
-        let lookup = lookup_in_mid_call(&infisical, &instance, &generous);
+        let lookup = lookup_in_mid_call(&infisical, &instance, &unlimited);
         infisical.heal();
         for pid in [psid.process.pid(), lookup.pid()] {
             assert_eq!(limit(pid), "0 0");
         }
-        assert!(!dumps(lookup, signal, folder.path()), "psi-driver dumps at {signal:?}");
-        assert!(!dumps(psid.process, signal, folder.path()), "psid dumps at {signal:?}");
+        assert!(!dumps(lookup, signal, directory.path()), "psi-driver dumps at {signal:?}");
+        assert!(!dumps(psid.process, signal, directory.path()), "psid dumps at {signal:?}");
     }
-    // Any other program leaves one here.
-    let mut careless = Command::new(generous[0]);
-    careless.args(&generous[1..]).args(["sleep", "1000"]);
-    let careless = Process::start(careless);
-    eventually("sleep to run", || is(careless.pid(), "sleep").then_some(()));
-    assert_eq!(limit(careless.pid()), "unlimited unlimited");
+    // Another program does leave a core dump here.
+    let mut dumped = Command::new(unlimited[0]);
+    dumped.args(&unlimited[1..]).args(["sleep", "1000"]);
+    let dumped = Process::start(dumped);
+    eventually("sleep to run", || is(dumped.pid(), "sleep").then_some(()));
+    assert_eq!(limit(dumped.pid()), "unlimited unlimited");
     assert!(
-        dumps(careless, Signal::SIGABRT, folder.path()),
+        dumps(dumped, Signal::SIGABRT, directory.path()),
         "this host writes no core dumps at all, so nothing was shown: see core_pattern(5)"
     );
 }
 
-/// The kernel gives the files of a process that is not dumpable to root: another process of the same
-/// user, a container's root among them, reads neither its memory nor its environment.
+/// The kernel gives the files in /proc of a non-dumpable process to root: another process of the
+/// same user, such as a container's root, reads neither its memory nor its environment.
 #[test]
 fn process_of_the_same_user_cannot_read_memory() {
     let (infisical, instance) = instance();
-    // Psid runs as this user, from a copy that the user can reach.
+    // psid runs as this user, from a copy that the user can execute.
     let copy = instance.run().join("psid");
     copy_program("psid", &copy);
     let (uid, gid) = (format!("--reuid={USER}"), format!("--regid={USER}"));
     let as_user = ["setpriv", &uid, &gid, "--clear-groups"];
     let start = instance.psid().with_program(&copy).through(&as_user);
-    give(instance.folder());
+    give(instance.directory());
     let psid = start.start();
     let lookup = |args: &[&str]| instance.driver(args).id(id(1)).user(&instance, USER, USER);
     lookup(&["store"]).stdin(reference("/myapp", "A")).ok();
@@ -145,7 +145,7 @@ fn is(pid: u32, name: &str) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).unwrap().trim() == name
 }
 
-/// Gives a folder and all that is in it to the user.
+/// Changes the owner of a directory tree to the user.
 fn give(path: &Path) {
     chown(path, Some(USER), Some(USER)).unwrap();
     if path.is_dir() {

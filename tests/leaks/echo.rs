@@ -1,4 +1,4 @@
-//! A server that quotes what it was sent, as debug pages, proxies and firewalls do.
+//! A server that quotes requests, as debug pages, proxies and firewalls do.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::thread;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-/// What it answers in place of Infisical; the quote is the whole request, and a value.
+/// An answer in place of Infisical's; it quotes the whole request and a value.
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
     pub(super) status: &'static str,
@@ -16,34 +16,35 @@ pub(super) struct Answer {
     pub(super) shape: Shape,
 }
 
-/// Where the quote is.
+/// The position of the quote.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Shape {
-    /// The quote, and nothing else.
+    /// The quote alone.
     Text,
-    /// A JSON text that breaks off after the quote.
+    /// JSON that ends after the quote.
     BrokenJson,
-    /// JSON whose members are Infisical's, with values of other types.
+    /// Infisical's JSON members with values of other types.
     OtherTypes,
-    /// Infisical's form of an error, but for the marks by which it is known.
+    /// Infisical's form of an error, without the marks that identify it.
     Unmarked,
-    /// Infisical's form of an error of validation.
+    /// Infisical's form of a validation error.
     Issues,
-    /// A redirect to another host, with the quote in its query.
+    /// A redirect to another host with the quote in its query.
     Location,
-    /// Infisical's form of an error: it says itself what was wrong, and quotes the request alone.
+    /// Infisical's form of an error, which quotes the request in its message.
     Message,
 }
 
 /// A running server.
 pub(super) struct Echo {
-    /// What `api_url` is to be.
+    /// The `api_url` of the server.
     pub(super) url: String,
     now: Arc<Mutex<Option<(bool, Answer)>>>,
 }
 
 impl Echo {
-    /// A server that lets everybody log in with `token`, and quotes `value` besides.
+    /// Starts a server that accepts each login with `token`, and quotes `value` besides the
+    /// request.
     pub(super) fn start(token: &str, value: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -53,20 +54,20 @@ impl Echo {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
-                // A client that has gone away is as good as one that was answered.
+                // A client may disconnect before the answer.
                 let _ = answer(&mut stream, &current, &token, &value);
             }
         });
         Self { url, now }
     }
 
-    /// Logins are answered so from now on, or else reads.
+    /// Sets the answer of logins, or of reads.
     pub(super) fn answers(&self, logins: bool, answer: &Answer) {
         *self.now.lock() = Some((logins, answer.clone()));
     }
 }
 
-/// The answers that must not pass anything on.
+/// The answers whose text must not be repeated.
 pub(super) fn quoting() -> Vec<Answer> {
     let (html, json) = ("text/html; charset=utf-8", "application/json; charset=utf-8");
     let mut answers = Vec::new();

@@ -1,12 +1,12 @@
-//! What is sealed to a token, and the PIN that opens it.
+//! Secrets that are sealed to a token, and its PIN.
 
 use std::path::Path;
 
-use super::sought::{Canaries, canary};
+use super::canaries::{Canaries, canary};
 use psi_harness::SealedFixture;
 use psi_harness::{Outcome, Token, id};
 
-/// The token's own PIN is a canary too; so is a wrong one, which may be right but for a digit.
+/// The token's PIN is a canary too, and so is a wrong PIN, which may differ by one digit.
 fn fixture() -> (SealedFixture, String, String) {
     let [pin, wrong] = ["pin", "wrong-pin"].map(canary);
     let token = Token::kryoptic();
@@ -23,7 +23,7 @@ fn no_value_or_pin_is_in_logs_arguments_messages_or_state() {
     for (name, secret) in [("the value", &value), ("the PIN", &pin), ("the wrong PIN", &wrong)] {
         canaries.add(name, secret.as_bytes());
     }
-    let mut said: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut outputs: Vec<(String, Vec<u8>)> = Vec::new();
     let mut call = |args: &[&str], stdin: &str| {
         let driver = fixture.driver(args).id(id(1)).stdin(stdin);
         let outcome = driver.env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full").run();
@@ -31,7 +31,7 @@ fn no_value_or_pin_is_in_logs_arguments_messages_or_state() {
         if args[0] != "lookup" || outcome.code != 0 {
             words.extend(&outcome.stdout);
         }
-        said.push((format!("what {args:?} said"), words));
+        outputs.push((format!("the output of {args:?}"), words));
         outcome
     };
     let talkative = || {
@@ -56,19 +56,19 @@ fn no_value_or_pin_is_in_logs_arguments_messages_or_state() {
     ] {
         assert_eq!(call(args, "").code, 0, "{args:?}");
     }
-    // Too much to be sealed.
+    // Too large to be sealed.
     assert_eq!(call(&["hsm", "store", "boot"], &value.repeat(12_000)).code, 65);
     assert_eq!(canaries.shown_by(psid.process.pid()), None);
 
-    // Refusals of each kind.
+    // Failures of each kind.
     for (fault, how) in [("fail-C_Decrypt", "5"), ("fail-C_Login", "48"), ("absurd", "")] {
-        fixture.token.spoil(fault, how);
+        fixture.token.break_with(fault, how);
         psid.reload();
         call(&["cache", "invalidate", &reference], "");
         call(&["lookup"], "");
         call(&["hsm", "store", "boot"], &value);
         call(&["hsm", "preflight"], "");
-        fixture.token.mend(fault);
+        fixture.token.repair(fault);
     }
     fixture.token.give_pin(&wrong);
     fixture.token.pull_out();
@@ -80,8 +80,8 @@ fn no_value_or_pin_is_in_logs_arguments_messages_or_state() {
     let log = psid.terminate();
 
     canaries.absent("psid's log", log.as_bytes());
-    for (place, words) in &said {
+    for (place, words) in &outputs {
         canaries.absent(place, words);
     }
-    assert_eq!(canaries.below(fixture.instance.folder(), Path::new("")), None);
+    assert_eq!(canaries.below(fixture.instance.directory(), Path::new("")), None);
 }

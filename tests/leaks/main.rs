@@ -1,21 +1,21 @@
-//! Where a secret must never be: each is a canary, a text that is nowhere else in the world, and
-//! everything that psi says, writes or shows is searched for it.
+//! Leak tests: each secret is a canary, a unique text, and everything that psi prints, writes or
+//! exposes is searched for it.
 //!
-//! Not searched are the two places where a secret belongs: what a lookup prints, and the folder of
-//! credentials, which stands for the ramfs that systemd keeps them in.
+//! Two places are not searched, because a secret belongs there: the output of a lookup, and the
+//! directory of credentials, which stands for systemd's ramfs.
 
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a test ends at the first surprise, and is a program of its own"
+    reason = "a panic is the failure of a test"
 )]
 
+mod canaries;
 mod echo;
-mod sought;
 
 mod dumps;
 mod hsm;
 mod memory;
+mod messages;
 mod processes;
 mod proofs;
-mod words;

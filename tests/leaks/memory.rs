@@ -1,14 +1,14 @@
-//! What psid's memory holds of a secret that it has dropped.
+//! Secrets that psid has dropped are not in its memory.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
 use serde_json::json;
 
-use super::sought::{canary, holds};
+use super::canaries::{canary, holds};
 use psi_harness::{Config, FakeInfisical, Instance, Psid, eventually, id, reference, seed};
 
-/// The mappings of psid that hold `needle`.
+/// The mappings of psid that contain `needle`.
 pub(super) fn holding(psid: &Psid, needle: &str) -> Vec<String> {
     let pid = psid.process.pid();
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
@@ -36,8 +36,8 @@ pub(super) fn holding(psid: &Psid, needle: &str) -> Vec<String> {
     found
 }
 
-/// Waits until no mapping holds `needle`: the buffers of a call go with its connection, and psid sees
-/// the end of that after the caller does.
+/// Waits until no mapping contains `needle`: a call's buffers are freed when psid has closed the
+/// connection, which is after the caller sees its end.
 #[track_caller]
 pub(super) fn await_gone(psid: &Psid, needle: &str) {
     eventually("psid's memory to be wiped", || holding(psid, needle).is_empty().then_some(()));
@@ -76,7 +76,7 @@ fn invalidated_value_is_wiped_from_memory() {
     await_gone(&psid, &value);
 }
 
-/// A refresh brings the values of a whole folder through the HTTP client and the JSON parser.
+/// A refresh reads the values of a whole directory through the HTTP client and the JSON parser.
 #[test]
 fn replaced_value_is_wiped_from_memory() {
     let (old, new) = (canary("old"), canary("new"));
@@ -91,14 +91,14 @@ fn replaced_value_is_wiped_from_memory() {
     infisical.put("/myapp", "A", &new);
     let generation = psid.generation();
     instance.driver(&["cache", "refresh"]).ok();
-    // The file too is made from copies in memory.
+    // The cache file is written from copies in memory.
     psid.await_generation_after(generation);
     assert_eq!(instance.driver(&["get", "myapp--A"]).text(), new);
     assert_found(&psid, &new);
     await_gone(&psid, &old);
 }
 
-/// The client secret is read for each login, and not kept.
+/// The client secret is read for each login and then dropped.
 #[test]
 fn client_secret_is_in_memory_only_during_the_login() {
     let secret = canary("client");
@@ -115,7 +115,7 @@ fn client_secret_is_in_memory_only_during_the_login() {
     let psid = looked_up();
     await_gone(&psid, &secret);
     psid.terminate();
-    // One that is in the config itself is kept with it, and found.
+    // A client secret in the config itself stays in memory, and the search finds it.
     let mut config = Config::of(&infisical).without_backend();
     let credential = "client_secret_credential = \"infisical-client-secret\"";
     config.auth = config.auth.replace(credential, &format!("client_secret = \"{secret}\""));

@@ -1,5 +1,5 @@
-//! What processes show to others: their arguments and their environment are for every user to read,
-//! or for every process of the same user.
+//! Arguments and environment of processes, which every user or every process of the same user can
+//! read.
 
 use std::fs::{self, Permissions};
 use std::io::Write;
@@ -9,45 +9,45 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use super::sought::{Canaries, canary};
+use super::canaries::{Canaries, canary};
 use psi_harness::{FakeInfisical, Instance, Process, Tpm, eventually, id, reference, run, seed};
 
-/// A systemd-creds in front of the real one, which writes down what everybody can see of it.
+/// A wrapper of systemd-creds that records what other users can see of it.
 struct Recorder {
-    folder: PathBuf,
+    directory: PathBuf,
     path: String,
 }
 
 impl Recorder {
     fn new(instance: &Instance) -> Self {
         let path = std::env::var("PATH").unwrap();
-        let real = path.split(':').map(|folder| Path::new(folder).join("systemd-creds"));
+        let real = path.split(':').map(|directory| Path::new(directory).join("systemd-creds"));
         let real = real.into_iter().find(|program| program.exists());
         let real = real.expect("no systemd-creds: install systemd");
-        let (folder, programs) =
-            (instance.folder().join("seen"), instance.folder().join("programs"));
-        fs::create_dir(&folder).unwrap();
+        let (directory, programs) =
+            (instance.directory().join("seen"), instance.directory().join("programs"));
+        fs::create_dir(&directory).unwrap();
         fs::create_dir(&programs).unwrap();
         let script = format!(
             "#!/bin/sh\ncat /proc/$$/cmdline /proc/$$/environ /proc/$$/limits >{}/$$\nexec {} \"$@\"\n",
-            folder.display(),
+            directory.display(),
             real.display()
         );
         fs::write(programs.join("systemd-creds"), script).unwrap();
         fs::set_permissions(programs.join("systemd-creds"), Permissions::from_mode(0o755)).unwrap();
-        Self { folder, path: format!("{}:{path}", programs.display()) }
+        Self { directory, path: format!("{}:{path}", programs.display()) }
     }
 
-    /// What was seen so far, one process each.
+    /// The records so far, one per process.
     fn seen(&self) -> Vec<String> {
-        let files = fs::read_dir(&self.folder).unwrap();
+        let files = fs::read_dir(&self.directory).unwrap();
         files
             .map(|file| String::from_utf8(fs::read(file.unwrap().path()).unwrap()).unwrap())
             .collect()
     }
 }
 
-/// The key opened by hand: `init` made it, and tells nobody.
+/// Opens the key by systemd-creds, because `init` does not print it.
 fn open_key(instance: &Instance, tpm: &Tpm) -> Vec<u8> {
     let mut command = Command::new("systemd-creds");
     command.args(["decrypt", "--name=psi-cache-key"]).arg(instance.sealed_key()).arg("-");
@@ -90,7 +90,7 @@ fn no_process_exposes_a_secret_or_an_opened_sealed_key() {
     let token = log.iter().find_map(|r| r.header("authorization").strip_prefix("Bearer "));
     canaries.add("the access token", token.unwrap().as_bytes());
 
-    // A lookup whose provider hangs, and a store that has half of its secret.
+    // A lookup whose provider hangs, and a store that has read half of its secret.
     infisical.fault(&json!({"kind": "hang"}));
     infisical.clear_log();
     let mut lookup = instance.driver(&["lookup"]).id(id(2)).command();
@@ -110,27 +110,27 @@ fn no_process_exposes_a_secret_or_an_opened_sealed_key() {
     assert!(verbs("encrypt") == 1 && verbs("decrypt") >= 2, "{seen:?}");
     for text in &seen {
         canaries.absent("what systemd-creds shows", text.as_bytes());
-        // It holds the key, and psid's limit is its own.
+        // It holds the key, and psid's own limit applies.
         let limit = text.lines().find_map(|line| line.strip_prefix("Max core file size"));
         let limit: Vec<&str> = limit.unwrap().split_whitespace().take(2).collect();
         assert_eq!(limit, ["0", "0"]);
     }
-    assert_eq!(canaries.below(instance.folder(), &instance.credentials()), None);
-    canaries.absent("what init said", &[init.stdout, init.stderr.into_bytes()].concat());
+    assert_eq!(canaries.below(instance.directory(), &instance.credentials()), None);
+    canaries.absent("the output of init", &[init.stdout, init.stderr.into_bytes()].concat());
     canaries.absent("psid's log", psid.log().as_bytes());
 
-    // The same search finds what a process does show.
-    let mut careless = Command::new("sleep");
-    careless.arg("1000").env("PASSWORD", &value);
-    assert_found(&canaries, careless, "environ");
-    let mut careless = Command::new("sh");
-    careless.args(["-c", "read x", "sh", &value]).stdin(Stdio::piped());
-    assert_found(&canaries, careless, "cmdline");
+    // The same search finds what another process exposes.
+    let mut exposed = Command::new("sleep");
+    exposed.arg("1000").env("PASSWORD", &value);
+    assert_found(&canaries, exposed, "environ");
+    let mut exposed = Command::new("sh");
+    exposed.args(["-c", "read x", "sh", &value]).stdin(Stdio::piped());
+    assert_found(&canaries, exposed, "cmdline");
 }
 
 #[track_caller]
-fn assert_found(canaries: &Canaries, careless: Command, place: &str) {
-    let careless = Process::start(careless);
-    let found = eventually("a careless process to be found", || canaries.shown_by(careless.pid()));
+fn assert_found(canaries: &Canaries, exposed: Command, place: &str) {
+    let exposed = Process::start(exposed);
+    let found = eventually("the process to be found", || canaries.shown_by(exposed.pid()));
     assert!(found.ends_with(place), "{found}");
 }

@@ -1,21 +1,21 @@
-//! What a cloud or a cluster vouches by: credentials and tokens of which psid is only the bearer.
+//! Credentials and tokens of clouds and clusters, by which psid logs in.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::canaries::{Canaries, canary};
 use super::echo::{Answer, Echo, Shape, quoting};
 use super::memory::{await_gone, holding};
-use super::sought::{Canaries, canary};
 use psi_harness::machine::{AWS, METHODS, Machine, Method};
 use psi_harness::{id, reference};
 
-/// A machine whose cloud gives out canaries.
+/// A machine whose cloud returns canaries.
 struct Scenario {
     machine: Machine,
     canaries: Canaries,
-    said: Vec<(String, Vec<u8>)>,
-    /// The last proof.
+    outputs: Vec<(String, Vec<u8>)>,
+    /// The latest proof.
     proof: String,
 }
 
@@ -29,7 +29,7 @@ impl Scenario {
         machine.infisical.cloud(&json!({"aws": {"secretAccessKey": key, "sessionToken": token}}));
         canaries.add("the role's secret key", key.as_bytes());
         canaries.add("the role's session token", token.as_bytes());
-        Self { machine, canaries, said: Vec::new(), proof: String::new() }
+        Self { machine, canaries, outputs: Vec::new(), proof: String::new() }
     }
 
     fn call(&mut self, args: &[&str]) {
@@ -39,7 +39,7 @@ impl Scenario {
         if !matches!(args[0], "lookup" | "get") || outcome.code != 0 {
             words.extend(outcome.stdout);
         }
-        self.said.push((format!("what {args:?} said"), words));
+        self.outputs.push((format!("the output of {args:?}"), words));
     }
 
     fn ask(&mut self) {
@@ -51,10 +51,10 @@ impl Scenario {
         self.call(&["cache", "status", "--json"]);
     }
 
-    /// Every proof and every token that the fake has seen.
+    /// Adds every proof and every token that the fake has received or issued.
     fn learn(&mut self) {
         let logins = self.machine.login_bodies();
-        assert!(!logins.is_empty(), "nobody logged in");
+        assert!(!logins.is_empty(), "there was no login");
         for body in logins {
             for member in ["jwt", "iamRequestHeaders"] {
                 if let Some(proof) = body[member].as_str() {
@@ -82,11 +82,11 @@ impl Scenario {
     #[track_caller]
     fn nothing_is_shown(&self, log: &str) {
         self.canaries.absent("psid's log", log.as_bytes());
-        for (place, words) in &self.said {
+        for (place, words) in &self.outputs {
             self.canaries.absent(place, words);
         }
         let instance = &self.machine.instance;
-        assert_eq!(self.canaries.below(instance.folder(), &instance.credentials()), None);
+        assert_eq!(self.canaries.below(instance.directory(), &instance.credentials()), None);
     }
 }
 
@@ -136,12 +136,12 @@ fn a_whole_life(method: Method) {
     let log = psid.terminate();
     assert!(log.contains("Oops"), "{log}");
     scenario.nothing_is_shown(&log);
-    // The same search finds what is there.
+    // The same search finds a planted proof.
     std::fs::write(scenario.machine.instance.state().join("planted"), &scenario.proof).unwrap();
     assert!(scenario.canaries.below(&scenario.machine.instance.state(), Path::new("")).is_some());
 }
 
-/// Infisical, or something in its place, quotes the login that it was sent.
+/// Infisical, or a proxy in its place, quotes the login request.
 #[test]
 fn login_quoted_by_the_server_is_not_repeated() {
     for method in METHODS {
@@ -163,11 +163,11 @@ fn login_quoted_by_the_server_is_not_repeated() {
             echo.answers(true, &answer);
             scenario.ask();
         }
-        // The proof is known by its beginning: the header of a token, or of the signed request.
+        // A proof is recognised by its beginning: the header of a token or of the signed request.
         let log = psid.terminate();
-        assert!(log.contains("(it quotes our credential)"), "{log}");
+        assert!(log.contains("(it quotes the credential)"), "{log}");
         for (place, words) in
-            scenario.said.iter().chain([&("psid's log".to_owned(), log.clone().into_bytes())])
+            scenario.outputs.iter().chain([&("psid's log".to_owned(), log.clone().into_bytes())])
         {
             let words = String::from_utf8_lossy(words);
             for proof in ["eyJ", "AWS4-HMAC"] {
@@ -178,7 +178,7 @@ fn login_quoted_by_the_server_is_not_repeated() {
     }
 }
 
-/// A role's key is needed for a moment. What is freed is wiped; no buffer keeps it.
+/// A role's key is needed briefly. Freed memory is wiped, and no buffer keeps the key.
 #[test]
 fn role_key_is_wiped_from_memory() {
     let machine = Machine::of(AWS, &json!({"/myapp": {"A": "1"}}));
@@ -187,6 +187,6 @@ fn role_key_is_wiped_from_memory() {
     let psid = machine.instance.start();
     machine.instance.driver(&["get", &reference("/myapp", "A")]).ok();
     await_gone(&psid, &key);
-    // The same search finds what is there.
+    // The same search finds text that is in memory.
     assert_ne!(holding(&psid, &machine.infisical.url().replace("http://", "")), [""; 0]);
 }

@@ -1,10 +1,10 @@
-//! Values are bytes: what goes in comes out, byte for byte, or is refused before anything is stored.
+//! Values are bytes: psi returns them unchanged, or refuses them before it stores anything.
 
 use serde_json::json;
 
 use psi_harness::{FakeInfisical, Instance, id, reference};
 
-/// 512,000 is podman's limit, exclusive.
+/// Podman's limit is 512,000, exclusive.
 const LARGEST: usize = 511_999;
 
 fn random(length: usize) -> Vec<u8> {
@@ -13,8 +13,8 @@ fn random(length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Values that a careless program changes.
-fn treacherous() -> Vec<Vec<u8>> {
+/// Values that careless programs change.
+fn easily_changed() -> Vec<Vec<u8>> {
     let mut values: Vec<Vec<u8>> = [
         &b"x"[..],
         b"\0",
@@ -45,7 +45,7 @@ fn n16_literal_is_returned_byte_for_byte_across_restart() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
-    let values = treacherous();
+    let values = easily_changed();
     for (number, value) in (0..).zip(&values) {
         assert_eq!(instance.driver(&["store"]).id(id(number)).stdin(value).text(), "");
     }
@@ -71,9 +71,9 @@ fn provider_value_is_returned_byte_for_byte_across_restart() {
         ("BLANKS", "  \t around \n ".into()),
         ("LONG", "0123456789abcdef".repeat(32_000)),
     ];
-    let folder: serde_json::Map<_, _> =
+    let directory: serde_json::Map<_, _> =
         values.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
-    let mut infisical = FakeInfisical::with(&json!({"/myapp": folder}));
+    let mut infisical = FakeInfisical::with(&json!({"/myapp": directory}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
     let compare = || {
@@ -108,7 +108,8 @@ fn store_refuses_empty_and_oversized_input() {
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).ok().len(), LARGEST);
 }
 
-/// Infisical knows no such limit: a value that podman does not take is named, and never cut.
+/// Infisical has no such limit: a value that podman does not accept is refused by name, never
+/// truncated.
 #[test]
 fn lookup_fails_for_a_value_above_podmans_limit() {
     let huge = "x".repeat(5 << 20);

@@ -1,4 +1,4 @@
-//! Removals that a listing alone does not make: they take a second listing at least a minute later.
+//! Removals that need a second listing at least a minute later.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use psi_harness::{Clock, Config, FakeInfisical, Instance, Psid, id, reference};
 
-/// A psid with a workload of this directory, cached, on a clock that the test moves.
+/// A psid with a cached workload of this directory, on a clock that the test sets.
 struct Fixture {
     infisical: FakeInfisical,
     instance: Instance,
@@ -26,7 +26,7 @@ impl Fixture {
         fixture
     }
 
-    /// A refresh a second later that ends with this code; its report.
+    /// The report of a refresh, a second later, that ends with this exit status.
     #[track_caller]
     fn refresh(&self, code: i32) -> String {
         self.advance(1);
@@ -44,7 +44,7 @@ impl Fixture {
         self.clock.advance(Duration::from_secs(seconds));
     }
 
-    /// The number of entries, and of those that a removal is withheld for.
+    /// The number of entries, and of withheld ones.
     fn counts(&self) -> (Value, Value) {
         let status = self.psid.status();
         (status["entries"].clone(), status["withheld_count"].clone())
@@ -125,7 +125,7 @@ fn emptied_directory_is_applied_by_a_listing_a_minute_later() {
     instance.driver(&["lookup"]).id(id(1)).fails(66);
 }
 
-/// A confirmation counts from the first listing, not from the last one.
+/// The minute is counted from the first listing, not from the last one.
 #[test]
 fn listings_within_the_minute_do_not_postpone_a_removal() {
     let fixture = Fixture::new(&json!({"A": "1", "B": "2", "C": "3"}));

@@ -1,4 +1,4 @@
-//! Infisical speaks three dialects, by its version; psid must read the same from each.
+//! Infisical has three dialects, by its version; psid must read the same values from each.
 
 use serde_json::{Value, json};
 
@@ -63,13 +63,14 @@ fn listing_and_single_reads_give_the_same_values() {
     }
 }
 
-/// A server that has no v4 is asked by v4 a few times, not at each lookup.
+/// psid tries v4 a few times on a server without v4, not at each lookup.
 #[test]
 fn old_server_is_recognised_after_a_few_requests() {
     let keys: Vec<String> = (0..6).map(|number| format!("KEY_{number}")).collect();
-    let folder: serde_json::Map<_, _> = keys.iter().map(|key| (key.clone(), json!(key))).collect();
+    let directory: serde_json::Map<_, _> =
+        keys.iter().map(|key| (key.clone(), json!(key))).collect();
     let infisical =
-        FakeInfisical::with_options(&json!({"/myapp": folder}), &["--dialect", "v3-only"]);
+        FakeInfisical::with_options(&json!({"/myapp": directory}), &["--dialect", "v3-only"]);
     let instance = Instance::of(&infisical);
     let _psid = instance.start();
     for (number, key) in (0..).zip(&keys) {
@@ -79,8 +80,8 @@ fn old_server_is_recognised_after_a_few_requests() {
     assert_eq!(infisical.count("GET", "/api/v4/secrets"), 3);
 }
 
-/// A router that has no route for a moment does not move psid to v3 until it is restarted: there,
-/// references are resolved in another way.
+/// A route that is missing for a moment does not switch psid to v3 until a restart: v3 resolves
+/// references differently.
 #[test]
 fn single_bare_404_does_not_change_the_api_version() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}));

@@ -1,4 +1,4 @@
-//! A lookup reads a directory as a refresh does: by one listing, which a part of it may refuse.
+//! A lookup reads a directory as a refresh does: by one listing, parts of which may be denied.
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,7 @@ fn refresh(instance: &Instance) -> String {
     instance.driver(&["cache", "refresh"]).text()
 }
 
-/// What a refresh that left something out says.
+/// The message of a refresh that could not list everything.
 fn failing_refresh(instance: &Instance) -> String {
     let outcome = instance.driver(&["cache", "refresh"]).run();
     assert_ne!(outcome.code, 0);
@@ -37,8 +37,8 @@ fn only(path: &str) -> Value {
     json!([{"environment": "*", "pathPrefix": path, "describe": true, "read": true, "write": true}])
 }
 
-/// A get by name resolves references otherwise than a listing does, through imports: were a miss
-/// answered by name, a secret would have two values in turn.
+/// A get by name resolves references through imports differently from a listing: if a miss used it,
+/// a secret would alternate between two values.
 #[test]
 fn miss_and_refresh_give_the_same_value() {
     for dialect in ["v3-only", "v4-2025", "v4-2026"] {
@@ -61,18 +61,18 @@ fn miss_and_refresh_give_the_same_value() {
         for (number, key) in (1..).zip(keys) {
             instance.driver(&["store"]).id(id(number)).stdin(reference("/app", key)).ok();
         }
-        let told = refresh(&instance);
-        assert!(told.contains("0 changed, 5 unchanged"), "{dialect}: {told}");
+        let output = refresh(&instance);
+        assert!(output.contains("0 changed, 5 unchanged"), "{dialect}: {output}");
         let refreshed: Vec<String> = keys.iter().map(|key| get(key)).collect();
         assert_eq!(missed, refreshed, "{dialect}");
     }
 }
 
-/// A host that starts asks for one secret after the other, with podman's lock held.
+/// A starting host looks up one secret after the other, while podman holds its lock.
 #[test]
 fn one_listing_caches_every_registered_secret_of_a_directory() {
     let mut infisical = FakeInfisical::with(&json!({
-        "/app": {"A": "1", "B": "2", "C": "3", "D": "4", "STRANGER": "5"}, "/other": {"E": "6"},
+        "/app": {"A": "1", "B": "2", "C": "3", "D": "4", "UNREGISTERED": "5"}, "/other": {"E": "6"},
     }));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
@@ -84,7 +84,7 @@ fn one_listing_caches_every_registered_secret_of_a_directory() {
         assert_eq!(instance.driver(&["lookup"]).id(id(number)).text(), value);
     }
     assert_eq!((lists(&infisical), gets(&infisical)), (1, 0));
-    // What nobody registered is not kept.
+    // Unregistered secrets are not cached.
     assert_eq!(psid.status()["entries"], 4);
     assert_eq!(instance.driver(&["get", &reference("/other", "E")]).text(), "6");
     assert_eq!(lists(&infisical), 2);
@@ -105,7 +105,7 @@ fn identity_without_list_permission_gets_by_name() {
     instance.driver(&["get", &reference("/app", "NONE")]).fails(66);
 }
 
-/// The server limits each route by itself.
+/// The server limits each route separately.
 #[test]
 fn throttled_listing_is_replaced_by_an_equivalent_get() {
     let infisical = FakeInfisical::with(&json!({"/app": {"A": "1", "B": "2", "REF": "${A}"}}));
@@ -115,13 +115,13 @@ fn throttled_listing_is_replaced_by_an_equivalent_get() {
     for (key, value) in [("A", "1"), ("B", "2")] {
         assert_eq!(instance.driver(&["get", &reference("/app", key)]).text(), value);
     }
-    // While the server asks to wait, it is not asked for a listing again.
+    // While the server asks to wait, psid makes no other listing.
     assert_eq!((lists(&infisical), gets(&infisical)), (1, 2));
     let line = instance.driver(&["get", &reference("/app", "REF")]).fails(75);
     assert!(line.contains("429"), "{line}");
 }
 
-/// `/app` with a secret whose reference the identity may not follow.
+/// `/app` with a secret whose reference the identity may not read.
 fn with_unreadable_reference() -> (FakeInfisical, Instance, Psid) {
     let infisical = FakeInfisical::with(&json!({
         "/app": {"A": "1", "B": "2", "C": "3", "OWN": "x${A}y"}, "/locked": {"L1": "secret"},
@@ -141,9 +141,9 @@ fn forbidden_reference_denies_only_its_own_key() {
     infisical.put("/app", "R", "${prod.locked.L1}");
     infisical.put("/app", "B", "new");
     for _ in 0..2 {
-        let told = failing_refresh(&instance);
-        assert!(told.contains("/app/R: ") && told.contains("403"), "{told}");
-        assert!(told.contains("0 removed"), "{told}");
+        let output = failing_refresh(&instance);
+        assert!(output.contains("/app/R: ") && output.contains("403"), "{output}");
+        assert!(output.contains("0 removed"), "{output}");
     }
     assert_eq!(psid.status()["entries"], 4);
     assert_eq!(
@@ -158,7 +158,8 @@ fn forbidden_reference_denies_only_its_own_key() {
     }
 }
 
-/// By name, such a secret would be empty: the value that is known is better, and none is better than that.
+/// By name, such a secret would be empty: the cached value is kept, and without one the lookup
+/// fails.
 #[test]
 fn imported_value_is_kept_while_its_listing_is_refused() {
     let (infisical, instance, psid) = with_unreadable_reference();
@@ -168,13 +169,13 @@ fn imported_value_is_kept_while_its_listing_is_refused() {
     assert_eq!(instance.driver(&["get", "myapp--THROUGH"]).text(), "http://s1/x");
     infisical.put("/app", "R", "${prod.locked.L1}");
     infisical.put("/app", "LATER", "http://${S1}/y");
-    let told = failing_refresh(&instance);
-    assert!(told.contains("/app/THROUGH: its reference leads through an import"), "{told}");
+    let output = failing_refresh(&instance);
+    assert!(output.contains("/app/THROUGH: its reference leads through an import"), "{output}");
     assert_eq!(instance.driver(&["get", "myapp--THROUGH"]).text(), "http://s1/x");
     assert_eq!(instance.driver(&["get", "myapp--S1"]).text(), "s1");
     let line = instance.driver(&["get", "myapp--LATER"]).env("PATH", "/nowhere").run();
     assert!(line.code != 0 && line.stdout.is_empty(), "{}", line.stderr);
-    // The reference is gone, and all is well by the next refresh.
+    // Without the reference, the next refresh succeeds.
     infisical.remove("/app", "R");
     refresh(&instance);
     assert_eq!(instance.driver(&["get", "myapp--LATER"]).text(), "http://s1/y");
@@ -194,14 +195,14 @@ fn failing_directory_does_not_affect_other_directories_of_its_source() {
             rule(&json!({"secretPath": "/wide/d3", "route": "get"}), &fault),
         ]));
         infisical.put("/wide/d5", "K", "changed by the side of it");
-        let told = failing_refresh(&instance);
-        assert!(told.contains("/wide/d3: "), "{told}");
+        let output = failing_refresh(&instance);
+        assert!(output.contains("/wide/d3: "), "{output}");
         assert_eq!(instance.driver(&["get", &reference("/wide/d5", "K5")]).text(), "5");
         assert_eq!(psid.status()["entries"], before);
     }
 }
 
-/// A recursive source of so many directories, the last of which imports another one.
+/// A recursive source of this many directories, the last of which imports another one.
 fn wide(directories: usize) -> (FakeInfisical, Instance) {
     let mut secrets = Map::new();
     for number in 0..directories {
@@ -216,7 +217,7 @@ fn wide(directories: usize) -> (FakeInfisical, Instance) {
     (infisical, instance)
 }
 
-/// How many secrets such a source has.
+/// The number of secrets of such a source.
 fn size(directories: usize) -> usize {
     2 * directories + 1
 }
@@ -226,14 +227,14 @@ fn only_directories_with_imports_are_listed_separately() {
     let (infisical, instance) = wide(45);
     infisical.limit(&json!({"list": 40, "imports": 60}));
     let psid = instance.start();
-    let told = refresh(&instance);
-    assert!(told.contains(&format!("{} added", size(45))), "{told}");
+    let output = refresh(&instance);
+    assert!(output.contains(&format!("{} added", size(45))), "{output}");
     // The source, and the one directory that has an import.
     assert_eq!(lists(&infisical), 2);
     assert_eq!(psid.status()["entries"], size(45));
     assert_eq!(instance.driver(&["get", "wide--SHARED"]).env("PATH", "/nowhere").run().code, 66);
     assert_eq!(instance.driver(&["get", &reference("/wide/d44", "SHARED")]).text(), "s");
-    // Without any import, one request is enough.
+    // Without imports, one request suffices.
     let mut seed = seed(&json!({"/wide/a": {"A": "1"}, "/wide/b": {"B": "2"}}));
     seed["projects"][0]["imports"] = json!([]);
     let infisical = FakeInfisical::launch(&seed, &[]);
@@ -244,7 +245,7 @@ fn only_directories_with_imports_are_listed_separately() {
     assert_eq!((lists(&infisical), infisical.count("GET", "/api/v2/secret-imports")), (1, 0));
 }
 
-/// 45 directories, 40 listings a minute, and no right to ask for imports.
+/// 45 directories, 40 listings a minute, and no permission to read imports.
 #[test]
 fn wide_source_continues_after_a_429_and_loses_nothing() {
     let (infisical, instance) = wide(45);
@@ -261,29 +262,32 @@ fn wide_source_continues_after_a_429_and_loses_nothing() {
     for number in 0..45 {
         infisical.put(&format!("/wide/d{number}"), "K", "new");
     }
-    let told = failing_refresh(&instance);
-    assert!(told.contains("429") && told.contains("the rest of it is listed later"), "{told}");
-    // The source, its own directory and 38 of those below, and the one that was refused.
+    let output = failing_refresh(&instance);
+    assert!(
+        output.contains("429") && output.contains("the rest of it is listed later"),
+        "{output}"
+    );
+    // The source, its own directory, 38 of those below, and the refused one.
     assert_eq!(lists(&infisical), 41);
     let status = psid.status();
     assert_eq!((&status["entries"], &status["withheld_count"]), (&json!(size(45)), &json!(0)));
-    let told = eventually("the rest of the source", || {
+    let output = eventually("the rest of the source", || {
         let outcome = instance.driver(&["cache", "refresh"]).run();
         (outcome.code == 0).then(|| String::from_utf8(outcome.stdout).unwrap())
     });
-    assert!(told.contains("7 changed") && told.contains("0 removed"), "{told}");
+    assert!(output.contains("7 changed") && output.contains("0 removed"), "{output}");
     assert_eq!(lists(&infisical), 41 + 7, "what was listed is not listed again");
     let values = (0..45).map(|number| reference(&format!("/wide/d{number}"), "K"));
     for value in values {
         assert_eq!(instance.driver(&["get", &value]).text(), "new");
     }
-    // The next one begins anew.
+    // The next refresh starts from the beginning.
     infisical.clear_log();
     refresh(&instance);
     assert_eq!(lists(&infisical), 47);
 }
 
-/// Podman takes no larger one, and a source is as large as a host can hold.
+/// Podman accepts no larger value; a source may be as large as RAM allows.
 #[test]
 fn oversized_value_is_refused_by_name_and_others_are_served() {
     let infisical = FakeInfisical::with(&json!({
@@ -292,15 +296,15 @@ fn oversized_value_is_refused_by_name_and_others_are_served() {
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).workload("myapp", "/app", false));
     let psid = instance.start();
-    let told = failing_refresh(&instance);
-    assert!(told.contains("/app/LARGE: its value has 512001 bytes"), "{told}");
+    let output = failing_refresh(&instance);
+    assert!(output.contains("/app/LARGE: its value has 512001 bytes"), "{output}");
     assert_eq!(psid.status()["entries"], 2);
     let line = instance.driver(&["get", "myapp--LARGE"]).env("PATH", "/nowhere").run();
     assert!(line.code != 0 && line.stderr.contains("512001 bytes"), "{}", line.stderr);
     assert_eq!(instance.driver(&["get", "myapp--FITS"]).text().len(), 512_000);
 }
 
-/// A listing that was asked for before an invalidation does not answer a lookup that came after it.
+/// A listing that began before an invalidation does not answer a lookup that came after it.
 #[test]
 fn lookup_after_an_invalidation_joins_no_earlier_listing() {
     let infisical = FakeInfisical::with(&json!({"/app": {"A": "old", "B": "old"}}));
@@ -308,7 +312,7 @@ fn lookup_after_an_invalidation_joins_no_earlier_listing() {
     let _psid = instance.start();
     instance.driver(&["store"]).id(id(1)).stdin(reference("/app", "A")).ok();
     instance.driver(&["store"]).id(id(2)).stdin(reference("/app", "B")).ok();
-    // The fake makes its answer at once, and sends it late.
+    // The fake makes its answer at once and sends it late.
     infisical
         .faults(&json!([{"match": {"route": "list"}, "fault": fault::slow(3_000), "times": 1}]));
     std::thread::scope(|scope| {
@@ -320,7 +324,7 @@ fn lookup_after_an_invalidation_joins_no_earlier_listing() {
         assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "new");
     });
     assert_eq!(lists(&infisical), 2);
-    // The late answer has not undone it.
+    // The late answer did not undo it.
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "new");
 }
 
@@ -334,14 +338,15 @@ fn source_of_over_a_thousand_directories_is_refused_without_loss() {
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).workload("wide", "/wide", true));
     let psid = instance.start();
-    let told = failing_refresh(&instance);
-    assert!(told.contains("it has 1001 directories, more than 1000"), "{told}");
+    let output = failing_refresh(&instance);
+    assert!(output.contains("it has 1001 directories, more than 1000"), "{output}");
     assert_eq!(psid.status()["entries"], 0);
     infisical.remove("/wide/d7", "K");
     assert!(refresh(&instance).contains("1000 added"));
 }
 
-/// Each secret with a reference is got by name then: that has a rate limit, too, and goes on where it was.
+/// psid gets each secret with a reference by name; a rate limit pauses that too, and it continues
+/// where it stopped.
 #[test]
 fn gets_by_name_continue_after_a_429() {
     let (infisical, instance, psid) = with_unreadable_reference();
@@ -356,18 +361,19 @@ fn gets_by_name_continue_after_a_429() {
     infisical.faults(
         &json!([{"match": {"route": "get"}, "fault": fault::too_many(1), "after": 5, "times": 1}]),
     );
-    let told = failing_refresh(&instance);
-    assert!(told.contains("429") && told.contains("listed later"), "{told}");
+    let output = failing_refresh(&instance);
+    assert!(output.contains("429") && output.contains("listed later"), "{output}");
     assert_eq!((lists(&infisical), gets(&infisical)), (2, 6));
-    // R is named by the refresh that reads it, whichever of the two that is.
-    let mut told = vec![told];
+    // The refresh that reads R reports it: either of the two.
+    let mut outputs = vec![output];
     eventually("the rest of the source", || {
         let outcome = instance.driver(&["cache", "refresh"]).run();
-        told.push(outcome.stdout_text() + &outcome.stderr);
+        outputs.push(outcome.stdout_text() + &outcome.stderr);
         (gets(&infisical) == 13).then_some(())
     });
-    let named = told.iter().filter(|told| told.contains("/app/R: ") && told.contains("403"));
-    assert_eq!(named.count(), 1, "{told:?}");
+    let named =
+        outputs.iter().filter(|output| output.contains("/app/R: ") && output.contains("403"));
+    assert_eq!(named.count(), 1, "{outputs:?}");
     // OWN, the ten and R: twelve by name, one of them twice.
     assert_eq!((lists(&infisical), gets(&infisical)), (2, 13));
     assert_eq!(psid.status()["entries"], 14);

@@ -1,4 +1,4 @@
-//! How many requests a provider gets: as few as there can be.
+//! The number of requests to a provider is minimal.
 
 use std::thread;
 use std::time::Duration;
@@ -12,7 +12,7 @@ fn concurrent_lookups_of_one_secret_share_one_fetch() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "the value"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
-    // Under different ids: podman makes a new one at each re-creation.
+    // With different ids: podman makes a new one at each re-creation.
     for number in 0..32 {
         instance.driver(&["store"]).id(id(number)).stdin(reference("/myapp", "A")).ok();
     }
@@ -32,9 +32,9 @@ fn concurrent_lookups_of_one_secret_share_one_fetch() {
 #[test]
 fn different_secrets_of_a_directory_share_one_listing_and_one_login() {
     let keys: Vec<_> = (0..12).map(|number| format!("KEY_{number}")).collect();
-    let folder: serde_json::Map<_, _> =
+    let directory: serde_json::Map<_, _> =
         keys.iter().map(|key| (key.clone(), json!(format!("value of {key}")))).collect();
-    let infisical = FakeInfisical::with(&json!({"/myapp": folder}));
+    let infisical = FakeInfisical::with(&json!({"/myapp": directory}));
     let instance = Instance::of(&infisical);
     let _psid = instance.start();
     infisical.fault(&json!({"kind": "delay", "ms": 300}));
@@ -62,7 +62,7 @@ fn cached_lookup_makes_no_request() {
     assert_eq!(psid.status()["hits"], 20);
 }
 
-/// A healthcheck that asks for a missing secret must not become a load on the provider.
+/// Health checks that look up a missing secret must not load the provider.
 #[test]
 fn absence_is_cached_for_5_s_doubling_each_time() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {}}));
@@ -89,7 +89,7 @@ fn absence_is_cached_for_5_s_doubling_each_time() {
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "there");
 }
 
-/// The Python PSI logged each healthcheck's lookup, and flooded the journal (PR #31).
+/// The Python PSI logged each health check's lookup and flooded the journal (PR #31).
 #[test]
 fn hits_are_counted_and_not_logged() {
     let lines_of_log = |lookups: u64| {
@@ -106,14 +106,14 @@ fn hits_are_counted_and_not_logged() {
     assert_eq!(lines_of_log(20), lines_of_log(0));
 }
 
-/// A fetch that began before an invalidation may not bring the old value back.
+/// A fetch that began before an invalidation may not publish the old value.
 #[test]
 fn invalidation_discards_a_fetch_in_flight() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "old"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
     instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    // The answer is the one of the time of the request, later.
+    // The answer has the state of the request time and is sent later.
     infisical.faults(
         &json!([{"match": {"method": "GET"}, "fault": {"kind": "delay", "ms": 1000}, "times": 1}]),
     );

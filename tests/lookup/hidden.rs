@@ -1,4 +1,4 @@
-//! Values that the server describes and does not show.
+//! Values that the server hides behind a placeholder.
 
 use serde_json::json;
 
@@ -35,7 +35,7 @@ fn hidden_value_placeholder_never_replaces_a_cached_value() {
     infisical.settings(&json!({"hiddenValues": true}));
     infisical.permit(&describe_only());
     infisical.clear_log();
-    eventually("psid to have been told the placeholder, more than once", || {
+    eventually("psid to have received the placeholder more than once", || {
         assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
         (infisical.reads() >= 3).then_some(())
     });
@@ -43,7 +43,7 @@ fn hidden_value_placeholder_never_replaces_a_cached_value() {
     assert_eq!(psid.status()["entries"], 1);
 }
 
-/// A secret whose value is the placeholder's text cannot be told from a hidden one.
+/// A secret whose value is the placeholder's text cannot be distinguished from a hidden one.
 #[test]
 fn placeholder_text_is_refused_regardless_of_the_flag() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "<hidden-by-infisical>"}}));

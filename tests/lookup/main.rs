@@ -1,9 +1,9 @@
-//! Lookups that a provider answers: which value, by how many requests, and with whose trust.
+//! Lookups that a provider answers: values, requests and trust.
 
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a test ends at the first surprise, and is a program of its own"
+    reason = "a panic is the failure of a test"
 )]
 
 mod bytes;

@@ -1,4 +1,4 @@
-//! By which words a secret can be asked for, and which words its name may have.
+//! Names by which a secret can be looked up, and the characters that they may contain.
 
 use serde_json::json;
 
@@ -23,9 +23,9 @@ fn unusual_keys_are_requested_unchanged() {
         "back\\slash",
         "...",
     ];
-    let folder: serde_json::Map<_, _> =
+    let directory: serde_json::Map<_, _> =
         keys.iter().map(|key| ((*key).to_owned(), json!(format!("value of {key}")))).collect();
-    let mut infisical = FakeInfisical::with(&json!({"/myapp": folder}));
+    let mut infisical = FakeInfisical::with(&json!({"/myapp": directory}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let psid = instance.start();
@@ -42,8 +42,7 @@ fn unusual_keys_are_requested_unchanged() {
     }
 }
 
-/// A URL's path cannot name `.` and `..`: such a key must fail by itself, and not pass for an outage
-/// that everybody else suffers from.
+/// A URL's path cannot contain `.` and `..`: such a key fails alone and is no outage.
 #[test]
 fn key_that_fits_no_url_affects_no_other_secret() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
@@ -57,8 +56,8 @@ fn key_that_fits_no_url_affects_no_other_secret() {
     assert_eq!(psid.status()["providers"][0]["up"], true);
 }
 
-/// Nor can a URL hold more than some KiB: it is told when such a reference is stored, and does not pass
-/// for an outage when it is looked up.
+/// A URL cannot exceed some KiB: such a reference is refused when it is stored, and is no outage
+/// when it is looked up.
 #[test]
 fn name_that_fits_no_url_affects_no_other_secret() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
@@ -79,8 +78,8 @@ fn name_that_fits_no_url_affects_no_other_secret() {
     assert_eq!(psid.status()["providers"][0]["up"], true);
 }
 
-/// A refusal travels in a header. One that quoted 17,000 bytes did not fit: psi-driver tried again for ten
-/// seconds, under podman's lock, and then said that psid broke the connection.
+/// An error is sent in a header. One that quoted 17,000 bytes did not fit: psi-driver tried again
+/// for ten seconds, under podman's lock, and then reported that psid broke the connection.
 #[test]
 fn refusal_of_a_long_request_is_received() {
     let infisical = FakeInfisical::with(&json!({}));
@@ -154,7 +153,7 @@ fn unknown_name_is_66() {
     instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let _psid = instance.start();
     for name in ["nobody--A", "myapp--", "a--", "", "just-a-name"] {
-        // Podman's own names are another test's.
+        // Another test covers podman's own names.
         let line = instance.driver(&["get", name]).env("PATH", "/nowhere").fails(66);
         assert!(line.starts_with(&format!("psictl: get {name}: ")), "{line}");
     }
@@ -168,7 +167,8 @@ fn unknown_name_is_66() {
     assert!(line.contains("no such secret registered; see `podman secret ls`"), "{line}");
 }
 
-/// The `url` crate drops tabs and line feeds: `.\t.` was the directory above, which chose the route.
+/// The `url` crate drops tabs and line feeds: `.\t.` was the parent directory, which changed the
+/// route.
 #[test]
 fn control_characters_and_dot_segments_are_never_in_a_url() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "ab": "2"}}));
@@ -212,7 +212,7 @@ fn control_characters_and_dot_segments_are_never_in_a_url() {
     assert_eq!(psid.status()["providers"][0]["up"], true);
 }
 
-/// A server, or whoever plays one, lists what no reference can name.
+/// A server, or an attacker in its place, lists names that no reference can have.
 #[test]
 fn listed_name_with_control_characters_is_ignored() {
     let infisical =
@@ -221,9 +221,9 @@ fn listed_name_with_control_characters_is_ignored() {
     instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let psid = instance.start();
     let outcome = instance.driver(&["cache", "refresh"]).run();
-    let told = String::from_utf8(outcome.stdout).unwrap() + &outcome.stderr;
-    assert!(outcome.code != 0 && told.contains("contains a control character"), "{told}");
-    assert!(!told.chars().any(|c| c.is_control() && c != '\n'), "{told:?}");
+    let output = String::from_utf8(outcome.stdout).unwrap() + &outcome.stderr;
+    assert!(outcome.code != 0 && output.contains("contains a control character"), "{output}");
+    assert!(!output.chars().any(|c| c.is_control() && c != '\n'), "{output:?}");
     assert_eq!(psid.status()["entries"], 1);
     assert_eq!(instance.driver(&["get", "myapp--A"]).text(), "1");
 }

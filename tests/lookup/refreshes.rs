@@ -1,4 +1,4 @@
-//! What a refresh asks for, and what it may change at once.
+//! The requests of a refresh, and the changes that it may make at once.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ fn refresh(instance: &Instance, more: &[&str]) -> String {
     instance.driver(&[&["cache", "refresh"], more].concat()).text()
 }
 
-/// A refresh that leaves something as it was, against what the provider says, is no success.
+/// A refresh that withholds a change is no success.
 fn withheld(instance: &Instance) -> String {
     let outcome = instance.driver(&["cache", "refresh"]).run();
     assert_eq!(outcome.code, 1, "{}", outcome.stderr);
@@ -24,8 +24,8 @@ fn withheld(instance: &Instance) -> String {
     String::from_utf8(outcome.stdout).unwrap()
 }
 
-/// The real server answers 304 before it checks a permission, and may keep an old value's tag: so a 304
-/// proves nothing, and none is asked for.
+/// The real server answers 304 before it checks a permission, and may keep an old value's tag. A
+/// 304 proves nothing, so psid makes no conditional request.
 #[test]
 fn no_request_is_conditional() {
     for dialect in ["v3-only", "v4-2025", "v4-2026"] {
@@ -33,8 +33,8 @@ fn no_request_is_conditional() {
             workload(&json!({"/myapp": {"A": "1", "B": "2"}}), &["--dialect", dialect]);
         refresh(&instance, &[]);
         let fetched = psid.status()["oldest_fetch_ms"].as_u64().unwrap();
-        let told = refresh(&instance, &[]);
-        assert!(told.contains("0 added, 0 changed, 2 unchanged"), "{dialect}: {told}");
+        let output = refresh(&instance, &[]);
+        assert!(output.contains("0 added, 0 changed, 2 unchanged"), "{dialect}: {output}");
         assert!(psid.status()["oldest_fetch_ms"].as_u64().unwrap() > fetched, "{dialect}");
         infisical.put("/myapp", "A", "new");
         assert!(refresh(&instance, &[]).contains("1 changed, 1 unchanged"), "{dialect}");
@@ -85,7 +85,8 @@ fn changed_import_below_a_recursive_source_is_detected() {
     }
 }
 
-/// Most of a source is gone, with a 200: kept, told by name, and taken away when an admin says so.
+/// Most of a source is gone with a 200: the values are kept and reported, and removed when an admin
+/// accepts it.
 #[test]
 fn mass_removal_is_withheld_and_reported_until_accepted() {
     let (infisical, instance, psid) =
@@ -95,8 +96,8 @@ fn mass_removal_is_withheld_and_reported_until_accepted() {
     for key in ["B", "C"] {
         infisical.remove("/myapp", key);
     }
-    let told = withheld(&instance);
-    assert!(told.contains("1 unchanged, 0 removed, 2 withheld"), "{told}");
+    let output = withheld(&instance);
+    assert!(output.contains("1 unchanged, 0 removed, 2 withheld"), "{output}");
     let status = psid.status();
     assert_eq!((&status["entries"], &status["withheld_count"]), (&json!(3), &json!(2)));
     let held = &status["withheld"][0];
@@ -105,17 +106,18 @@ fn mass_removal_is_withheld_and_reported_until_accepted() {
     assert!(psid.degraded().contains("cache refresh --accept-removals"));
     let text = instance.driver(&["cache", "status"]).report();
     assert!(text.contains(&format!("/myapp/B ({}): removed, first reported ", id(1))), "{text}");
-    // Nobody asks about what is held, and another refresh within the minute confirms nothing.
+    // psid makes no request for withheld values, and another refresh within the minute confirms
+    // nothing.
     infisical.clear_log();
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "2");
     assert!(infisical.log().is_empty());
     assert!(withheld(&instance).contains("0 removed, 2 withheld"));
     assert_eq!(psid.log().matches("would take away or empty 2 secrets").count(), 1);
-    let told = refresh(&instance, &["--accept-removals"]);
-    assert!(told.contains("2 removed\n"), "{told}");
+    let output = refresh(&instance, &["--accept-removals"]);
+    assert!(output.contains("2 removed\n"), "{output}");
     let status = psid.status();
     assert_eq!((&status["entries"], &status["withheld_count"]), (&json!(1), &json!(0)));
-    // What is gone by a listing is not asked for by each healthcheck.
+    // Health checks cause no request for a value that a listing lacks.
     infisical.clear_log();
     for _ in 0..5 {
         instance.driver(&["lookup"]).id(id(1)).fails(66);
@@ -133,8 +135,8 @@ fn emptied_value_is_withheld_until_accepted() {
     refresh(&instance, &[]);
     infisical.put("/myapp", "A", "");
     infisical.put("/myapp", "B", "new");
-    let told = withheld(&instance);
-    assert!(told.contains("1 changed, 1 unchanged, 0 removed, 1 withheld"), "{told}");
+    let output = withheld(&instance);
+    assert!(output.contains("1 changed, 1 unchanged, 0 removed, 1 withheld"), "{output}");
     assert_eq!(psid.status()["withheld"][0]["reason"], "emptied");
     assert_eq!(instance.driver(&["get", "myapp--A"]).text(), "1");
     assert_eq!(instance.driver(&["get", "myapp--B"]).text(), "new");
@@ -143,7 +145,7 @@ fn emptied_value_is_withheld_until_accepted() {
     assert_eq!(psid.status()["withheld_count"], 0);
 }
 
-/// A script's secret in the folder of registered ones is neither dropped nor an alarm.
+/// An unregistered secret in a directory of registered ones is neither removed nor reported.
 #[test]
 fn unregistered_entries_do_not_count_as_removed() {
     let mut infisical =

@@ -1,5 +1,4 @@
-//! What the provider itself refuses is no outage, and a secret that was never cached has no other
-//! answer.
+//! A refusal by the provider itself is no outage; a secret that was never cached fails with it.
 
 use std::thread;
 use std::time::Duration;
@@ -43,7 +42,7 @@ fn infisicals_403_is_not_allowed() {
     assert_eq!(psid.status()["providers"][0]["up"], true);
 }
 
-/// A 4xx that is about the request is an answer, although one that nobody can use.
+/// A 4xx about the request is an answer, even if it has no value.
 #[test]
 fn rejected_request_is_neither_outage_nor_absence() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2", "C": "3"}}));
@@ -57,10 +56,10 @@ fn rejected_request_is_neither_outage_nor_absence() {
         infisical.clear_log();
         for _ in 0..5 {
             let line = instance.driver(&["get", &reference("/myapp", key)]).fails(75);
-            assert!(line.contains("infisical does not give what it is asked for"), "{line}");
+            assert!(line.contains("infisical rejects the request"), "{line}");
             assert!(line.contains(&format!("Infisical answers {code} {error}: no")), "{line}");
         }
-        // To ask again at once would bring the same.
+        // A repeated request would have the same answer.
         assert_eq!(infisical.reads(), 1);
         assert_eq!(psid.status()["providers"][0]["up"], true);
     }
@@ -79,8 +78,8 @@ fn unknown_project_is_no_such_secret() {
     assert!(line.contains("no-such-project"), "{line}");
 }
 
-/// A permission that is being edited must not empty a fleet's caches: one answer that a secret is gone or
-/// denied removes no cached value, a second one a minute later does.
+/// A permission that is being edited must not empty the caches of all hosts: one answer that a
+/// secret is gone or denied removes no cached value, a second one a minute later does.
 #[test]
 fn cached_value_is_removed_by_a_second_refusal_a_minute_later() {
     thread::scope(|scope| {
@@ -109,7 +108,7 @@ fn removed_by_second_refusal(status: u16, error: &str, code: i32) {
     assert_eq!(lookup().text(), "1", "the first refusal");
     let reads = infisical.reads();
     assert!(reads > 0, "the value is not fresh any more");
-    // Within the minute, the provider is not asked again.
+    // Within the minute, psid makes no other request.
     clock.advance(Duration::from_secs(50));
     for _ in 0..5 {
         assert_eq!(lookup().text(), "1");
@@ -117,13 +116,13 @@ fn removed_by_second_refusal(status: u16, error: &str, code: i32) {
     assert_eq!(infisical.reads(), reads);
     let status = psid.status();
     assert_eq!(status["entries"], 1);
-    // It was asked, it answered: it is not out.
+    // The provider answered, so it is up.
     assert_eq!(status["providers"][0]["up"], true);
     clock.advance(Duration::from_secs(20));
     let line = lookup().fails(code);
     assert!(line.contains("Infisical answers"), "{line}");
     assert_eq!(psid.status()["entries"], 0);
-    // What was removed is not asked for at each lookup, and comes back when the provider gives it.
+    // A removed value causes no request at each lookup, and returns when the provider has it again.
     infisical.heal();
     infisical.clear_log();
     lookup().fails(code);
@@ -163,7 +162,7 @@ fn outlives(code: u16, error: &str) {
     }
     let status = psid.status();
     assert_eq!(status["entries"], 1);
-    // It was asked, it answered: it is not out.
+    // The provider answered, so it is up.
     assert_eq!(status["providers"][0]["up"], true);
 }
 
@@ -173,9 +172,7 @@ fn n6_failed_login_keeps_cached_values() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
-    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    instance.driver(&["lookup"]).id(id(1)).ok();
-    psid.await_generation_after(0);
+    instance.persist_reference(&psid);
     psid.terminate();
     instance.take_client_secret();
     let psid = instance.start();

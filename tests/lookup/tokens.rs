@@ -1,12 +1,12 @@
-//! Access tokens: got by one login, used until they end, and kept in RAM.
+//! Access tokens: obtained by one login, used until they end, and kept in RAM.
 
 use std::fs;
 
 use serde_json::json;
 
 use psi_harness::{
-    CLIENT_SECRET, Config, FakeInfisical, Instance, Signal, eventually, folder_holds, id,
-    reference, seed,
+    CLIENT_SECRET, Config, FakeInfisical, Instance, Signal, directory_holds, eventually, reference,
+    seed,
 };
 
 #[test]
@@ -36,7 +36,7 @@ fn revoked_token_costs_one_login_and_no_lookup() {
     assert_eq!(infisical.logins(), 2);
 }
 
-/// The server's AUTH_SECRET was rotated: every token out there is an "invalid signature".
+/// The server's AUTH_SECRET was rotated: every issued token has an "invalid signature".
 #[test]
 fn server_with_another_jwt_secret_costs_one_login() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
@@ -48,7 +48,7 @@ fn server_with_another_jwt_secret_costs_one_login() {
     assert_eq!(infisical.logins(), 2);
 }
 
-/// Three bad logins in 30 s lock the identity for every host that shares it.
+/// Three failed logins in 30 s lock the identity for every host that shares it.
 #[test]
 fn wrong_client_secret_is_not_tried_at_every_lookup() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
@@ -111,8 +111,8 @@ fn projects_of_one_identity_share_its_token() {
     }
 }
 
-/// In maintenance every login fails and reads with a live token work: a token is good until it is
-/// refused.
+/// In maintenance every login fails, and reads with a live token succeed: a token is used until it
+/// is refused.
 #[test]
 fn live_token_is_used_while_logins_fail() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
@@ -129,18 +129,16 @@ fn n10_no_token_or_client_secret_is_written() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
-    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    instance.driver(&["lookup"]).id(id(1)).ok();
-    psid.await_generation_after(0);
+    instance.persist_reference(&psid);
     let log = infisical.log();
     let read = log.iter().find(|request| request.is_read()).unwrap();
     let token = read.header("authorization").strip_prefix("Bearer ").unwrap().to_owned();
     assert!(token.len() > 100);
     let log = psid.terminate();
-    // The credential is the service manager's, in RAM; here it is a file.
+    // The credential belongs to the service manager, in RAM; here it is a file.
     fs::remove_dir_all(instance.credentials()).unwrap();
     for secret in [token.as_str(), CLIENT_SECRET] {
-        assert_eq!(folder_holds(instance.folder(), secret.as_bytes()), None);
+        assert_eq!(directory_holds(instance.directory(), secret.as_bytes()), None);
         assert!(!log.contains(secret));
     }
 }
@@ -163,13 +161,13 @@ fn clean_stop_revokes_the_access_token_and_reload_does_not() {
     let log = infisical.log();
     let request = log.iter().find(|request| request.text("path").ends_with("/revoke")).unwrap();
     assert_eq!(request.0["status"], 200, "{request:?}");
-    // Nobody logged in: there is nothing to revoke.
+    // There was no login, so there is nothing to revoke.
     infisical.clear_log();
     instance.start().terminate();
     assert_eq!(infisical.log().len(), 0);
 }
 
-/// An admin who stops psid because Infisical hangs does not wait for Infisical.
+/// An admin who stops psid because Infisical hangs need not wait for Infisical.
 #[test]
 fn psid_stops_while_the_server_hangs_or_is_absent() {
     for gone in [false, true] {

@@ -1,4 +1,4 @@
-//! Whom psid believes, and to whom it gives nothing.
+//! TLS trust, redirects and URLs.
 
 use serde_json::json;
 
@@ -13,7 +13,7 @@ fn configured_ca_is_trusted() {
     assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
 }
 
-/// A certificate that is no good, and who must say so: nothing was sent to such a server.
+/// Asserts that psid rejects this certificate with these words, and sends nothing to the server.
 fn refused(kind: &str, with_ca: bool, words: &str) {
     let infisical = FakeInfisical::with_options(&json!({"/myapp": {"A": "1"}}), &["--tls", kind]);
     let instance = Instance::of(&infisical);
@@ -49,7 +49,7 @@ fn private_ca_is_not_trusted_by_default() {
     refused("valid", false, "unknownissuer");
 }
 
-/// What the host trusts is not trusted where the config names a CA.
+/// If the config names a CA, psid does not trust the host's CAs.
 #[test]
 fn configured_ca_is_the_only_trusted_one() {
     let infisical =
@@ -82,7 +82,7 @@ fn configured_ca_is_the_only_trusted_one() {
 fn unusable_ca_file_is_reported_and_psid_starts() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
-    let ca = instance.folder().join("ca.pem");
+    let ca = instance.directory().join("ca.pem");
     let mut config = Config::of(&infisical);
     config.infisical += &format!("ca_cert = \"{}\"\n", ca.display());
     instance.configure(&config);
@@ -96,7 +96,7 @@ fn unusable_ca_file_is_reported_and_psid_starts() {
     assert!(psid.degraded().contains("holds no PEM certificate"), "{}", psid.degraded());
 }
 
-/// A redirect of a login or of a read to another origin would hand it a secret or a token.
+/// A redirect of a login or of a read to another origin would send it a secret or a token.
 #[test]
 fn redirect_to_another_origin_is_refused() {
     let thief = FakeInfisical::with(&json!({"/myapp": {"A": "stolen"}}));
@@ -133,11 +133,11 @@ fn redirect_within_the_origin_is_followed_without_loops() {
     infisical.clear_log();
     infisical.faults(&json!([{"match": {"method": "GET"}, "fault": redirect}]));
     instance.driver(&["get", &reference("/myapp", "B")]).fails(75);
-    // It is asked twice: an answer that is not Infisical's may be gone a second later.
+    // psid asks twice: an answer that is not Infisical's may be transient.
     assert!(infisical.reads() <= 24, "{}", infisical.reads());
 }
 
-/// URLs end in the logs of proxies and servers.
+/// URLs are written to the logs of proxies and servers.
 #[test]
 fn urls_contain_no_secret_and_the_token_is_only_in_its_header() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "the value of A"}}));
@@ -164,7 +164,7 @@ fn urls_contain_no_secret_and_the_token_is_only_in_its_header() {
     assert!(log.iter().all(|request| request.text("path") != "/"));
 }
 
-/// People write the URL with and without a slash, and with the `/api` that they see in examples.
+/// Users write the URL with and without a slash, and with the `/api` of examples.
 #[test]
 fn api_url_may_end_in_a_slash_or_api() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));

@@ -1,4 +1,4 @@
-//! Sources as workloads name them: folders, with what lies below them and what they import.
+//! Sources of workloads: directories, with what is below them and what they import.
 
 use std::process::Command;
 
@@ -17,7 +17,7 @@ fn recursive_source_lists_every_subdirectory_separately() {
         "/svc/a": {"K": "a", "ONLY_A": "only a"},
         "/svc/a/deep": {"K": "deep"},
         "/svc/b": {"K": "b"},
-        "/svcs": {"K": "another folder"},
+        "/svcs": {"K": "another directory"},
     }));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).workload("svc", "/svc", true));
@@ -35,7 +35,7 @@ fn recursive_source_lists_every_subdirectory_separately() {
     instance.driver(&["get", &reference("/svcs", "K")]).fails(75);
 }
 
-/// A recursive listing names its imports but not the folders that import them.
+/// A recursive listing names its imports but not the importing directories.
 #[test]
 fn refresh_keeps_imports_of_subdirectories() {
     let mut seed = seed(&json!({
@@ -95,7 +95,8 @@ fn refresh_applies_and_reports_changes() {
     );
 }
 
-/// A failure is better than another secret: a database's password must not turn into another one's.
+/// A failure is better than another secret: a database's password must not become that of another
+/// one.
 #[test]
 fn earlier_source_does_not_replace_a_later_one_in_an_outage() {
     let common = json!({"B": "common", "ONLY": "common"});
@@ -111,7 +112,7 @@ fn earlier_source_does_not_replace_a_later_one_in_an_outage() {
     instance.driver(&["cache", "invalidate", &reference("/myapp", "B")]).ok();
     infisical.kill();
     instance.driver(&["get", "myapp--B"]).fails(75);
-    // The later one is known not to have this.
+    // The later source is known not to have this key.
     assert_eq!(instance.driver(&["get", "myapp--ONLY"]).text(), "common");
 }
 
@@ -133,7 +134,7 @@ fn n3_refresh_removes_secrets_missing_from_the_listing() {
     assert_eq!((&status["entries"], &status["would_fail"]), (&json!(1), &json!([id(1)])));
 }
 
-/// A role that is being edited, or a project restored from a backup, lists little or nothing for a while,
+/// While a role is edited, or a project is restored from a backup, a listing has little or nothing,
 /// with a 200 (the Python PSI's PR #37: a container booted without its variable).
 #[test]
 fn mass_removal_is_withheld_until_confirmed() {
@@ -144,10 +145,10 @@ fn mass_removal_is_withheld_until_confirmed() {
     let psid = instance.start();
     instance.driver(&["cache", "refresh"]).ok();
     infisical.permit(&json!([{"environment": "*", "pathPrefix": "/else"}]));
-    // What is held back is left out.
+    // Withheld values are left out of the count.
     let outcome = instance.driver(&["cache", "refresh"]).run();
-    let told = String::from_utf8(outcome.stdout).unwrap();
-    assert!(outcome.code == 1 && told.contains("0 removed"), "{}: {told}", outcome.code);
+    let output = String::from_utf8(outcome.stdout).unwrap();
+    assert!(outcome.code == 1 && output.contains("0 removed"), "{}: {output}", outcome.code);
     assert_eq!(psid.status()["entries"], 3);
     infisical.kill();
     for (key, value) in [("A", "1"), ("B", "2"), ("C", "3")] {
@@ -199,8 +200,8 @@ fn n13_failing_source_does_not_affect_other_sources() {
     assert_eq!(instance.driver(&["get", "z--K"]).text(), "b");
 }
 
-/// N1: the Python PSI's refresh could not open the cache in some set-ups and skipped it, without a word:
-/// the file stayed empty for ever.
+/// N1: the Python PSI's refresh could not open the cache in some set-ups and skipped it silently:
+/// the file stayed empty.
 #[test]
 fn n1_refresh_persists_fetched_values() {
     let mut infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
@@ -216,15 +217,15 @@ fn n1_refresh_persists_fetched_values() {
     assert_eq!(instance.driver(&["get", "myapp--B"]).text(), "2");
 }
 
-/// N2: the Python PSI's refresh needed podman's socket where there was none. N18: it removed and made
-/// every podman secret anew, each hour. Here, a refresh is between psid and its provider.
+/// N2: the Python PSI's refresh needed podman's socket where there was none. N18: it removed and
+/// created every podman secret each hour. psid's refresh calls no podman.
 #[test]
 fn n2_n18_refresh_does_not_call_podman() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).workload("myapp", "/myapp", false));
     let (podman, called) = (instance.run().join("podman"), instance.run().join("called"));
-    // Made by another process: see `copy_program`.
+    // Another process creates it: see `copy_program`.
     let make = "printf '#!/bin/sh\\n>%s\\n' \"$2\" >\"$1\" && chmod 755 \"$1\"";
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", make, "sh"]).args([&podman, &called]);
@@ -236,12 +237,12 @@ fn n2_n18_refresh_does_not_call_podman() {
     instance.driver(&["lookup"]).id(id(1)).env("PATH", &path).ok();
     instance.driver(&["get", "myapp--A"]).env("PATH", &path).ok();
     assert!(!called.exists());
-    // And it would have been seen: a name that only podman knows is asked of podman.
+    // The wrapper works: psid asks podman for a name that only podman knows.
     instance.driver(&["get", "unknown"]).env("PATH", &path).fails(66);
     assert!(called.exists());
 }
 
-/// The Python PSI refreshed by a timer unit that fired once; here the daemon does it by itself.
+/// The Python PSI refreshed by a timer unit that fired once; psid refreshes by itself.
 #[test]
 fn psid_refreshes_periodically() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
@@ -252,7 +253,7 @@ fn psid_refreshes_periodically() {
     assert_eq!(infisical.logins(), 1);
 }
 
-/// N4: `invalidate` of the Python PSI matched nothing, for its keys were hashes.
+/// N4: `invalidate` of the Python PSI matched nothing, because its keys were hashes.
 #[test]
 fn n4_invalidated_entry_is_fetched_again() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "old", "B": "old", "C": "old"}}));
@@ -267,13 +268,13 @@ fn n4_invalidated_entry_is_fetched_again() {
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "old");
     for target in [id(1), "myapp--B".to_owned(), reference("/myapp", "C")] {
         let before = psid.generation();
-        let told = instance.driver(&["cache", "invalidate", &target]).text();
-        assert_eq!(told, "removed; the next lookup fetches it\n");
+        let output = instance.driver(&["cache", "invalidate", &target]).text();
+        assert_eq!(output, "removed; the next lookup fetches it\n");
         assert!(psid.generation() > before, "it is persisted when it is answered");
         assert_eq!(instance.driver(&["get", &target]).text(), "new");
     }
-    let told = instance.driver(&["cache", "invalidate", &reference("/myapp", "NEVER")]).text();
-    assert_eq!(told, "the cache has no such entry\n");
+    let printed = instance.driver(&["cache", "invalidate", &reference("/myapp", "NEVER")]).text();
+    assert_eq!(printed, "the cache has no such entry\n");
 }
 
 #[test]
@@ -285,8 +286,8 @@ fn refresh_without_sources_reports_that() {
     assert!(text.starts_with("nothing to refresh: "), "{text}");
 }
 
-/// What is registered besides the workloads is refreshed too, by one listing of its folder, and the
-/// rest of that folder is not held.
+/// Registered secrets outside of the workloads are refreshed too, by one listing of their
+/// directory, and the rest of that directory is not cached.
 #[test]
 fn registered_references_are_refreshed_by_directory() {
     let mut infisical = FakeInfisical::with(&json!({"/x": {"A": "1", "B": "2", "C": "3"}}));

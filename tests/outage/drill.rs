@@ -1,4 +1,4 @@
-//! A drill: an outage that is none.
+//! Drills: simulated outages.
 
 use std::process::Stdio;
 
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use psi_harness::{FakeInfisical, Instance, Process, Psid, Signal, eventually, id, reference};
 
-/// One secret that is cached and one that is not.
+/// One cached and one uncached secret.
 fn one_of_two_is_cached() -> (FakeInfisical, Instance, Psid) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}, "/other": {"B": "2"}}));
     let instance = Instance::of(&infisical);
@@ -19,7 +19,7 @@ fn one_of_two_is_cached() -> (FakeInfisical, Instance, Psid) {
     (infisical, instance, psid)
 }
 
-/// A drill that runs; it is ended by whatever ends the process.
+/// Starts a drill; it ends with its process.
 fn begin(instance: &Instance, psid: &Psid, span: &str) -> Process {
     let mut command = instance.driver(&["drill", "--for", span]).command();
     command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -41,7 +41,7 @@ fn drill_reports_what_an_outage_costs_without_requests() {
         eventually("the drill to begin", || {
             (!psid.status()["drill_until_ms"].is_null()).then_some(())
         });
-        // As in an outage: from RAM what is known, and the rest not at all.
+        // As in an outage: cached values are served from RAM, others fail.
         assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
         let line = instance.driver(&["lookup"]).id(id(2)).fails(75);
         assert!(line.contains("infisical is out: a drill treats it as out"), "{line}");
@@ -56,8 +56,8 @@ fn drill_reports_what_an_outage_costs_without_requests() {
     );
     let failed = &report["failed"][0]["secret"];
     assert!(failed.as_str().unwrap().starts_with(&format!("{} (infisical ", id(2))), "{failed}");
-    assert!(infisical.log().is_empty(), "a drill is no affair of the provider's");
-    // It is over, and was no outage.
+    assert!(infisical.log().is_empty(), "a drill makes no request");
+    // The drill has ended and caused no outage.
     let status = psid.status();
     assert_eq!((is_over(&psid), &status["providers"][0]["up"]), (Some(()), &json!(true)));
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "2");
@@ -84,7 +84,7 @@ fn drill_ends_with_its_client() {
     psid.await_log("the drill ended early, its caller disconnected");
 }
 
-/// The lease is the daemon's: a driver that is stopped, and not dead, holds nothing up.
+/// The daemon ends the drill at its deadline: a stopped client does not prolong it.
 #[test]
 fn drill_ends_in_time_without_its_client() {
     let (_infisical, instance, psid) = one_of_two_is_cached();
@@ -105,7 +105,7 @@ fn drill_refuses_a_second_drill_and_extreme_lengths() {
     eventually("the drill to end", || is_over(&psid));
     for span in ["10ms", "2h"] {
         let line = instance.driver(&["drill", "--for", span]).fails(65);
-        assert!(line.contains("one second to one hour"), "{line}");
+        assert!(line.contains("a drill takes 1 s to 1 h"), "{line}");
     }
     assert_eq!(instance.driver(&["drill", "--for", "soon"]).run().code, 2);
 }

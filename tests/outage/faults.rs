@@ -1,4 +1,5 @@
-//! Every way in which the provider, or something in its place, can fail: none of them is its word.
+//! Every failure of the provider, or of something in its place, is an outage and no statement about
+//! a secret.
 
 use std::thread;
 
@@ -6,7 +7,7 @@ use serde_json::{Value, json};
 
 use psi_harness::{Config, FakeInfisical, Instance, eventually, id, reference};
 
-/// A fault of the fake, and what psid says of it.
+/// A fault of the fake, and psid's message about it.
 type Fault = (Value, &'static str);
 
 fn kind(kind: &str) -> Value {
@@ -17,10 +18,11 @@ fn status(code: u16, error: &str, message: &str) -> Value {
     json!({"kind": "status", "code": code, "error": error, "message": message})
 }
 
-/// N12: the Python PSI took only a refused connection for an outage; a timeout ended its setup at once.
+/// N12: the Python PSI recognised only a refused connection as an outage; a timeout ended its setup
+/// at once.
 #[test]
 fn n12_connection_failures_are_an_outage() {
-    endure_all(&[
+    check_all(&[
         (kind("refuse"), "Connection refused"),
         (kind("hang"), "in time"),
         (kind("reset"), "broke: "),
@@ -37,7 +39,7 @@ fn n12_connection_failures_are_an_outage() {
 /// N12: 500 and 504 were final for the Python PSI.
 #[test]
 fn n12_server_failures_are_an_outage() {
-    endure_all(&[
+    check_all(&[
         (status(500, "InternalServerError", "Something went wrong"), "Infisical answers 500"),
         (
             status(504, "GatewayTimeoutError", "upstream"),
@@ -49,10 +51,10 @@ fn n12_server_failures_are_an_outage() {
     ]);
 }
 
-/// N12: the Python PSI believed any 404, and any 502 that a proxy made of a login was a crash (PR #23).
+/// N12: the Python PSI accepted any 404, and crashed at a proxy's 502 to a login (PR #23).
 #[test]
 fn n12_answers_of_a_proxy_are_an_outage() {
-    endure_all(&[
+    check_all(&[
         (kind("html-502"), "a gateway in Infisical's place answers 502"),
         (kind("html-503"), "a gateway in Infisical's place answers 503"),
         (kind("html-404"), "something in Infisical's place answers 404: a proxy or firewall?"),
@@ -61,20 +63,20 @@ fn n12_answers_of_a_proxy_are_an_outage() {
     ]);
 }
 
-/// Each with a fake and a psid of its own, at once: most of it is waiting.
-fn endure_all(faults: &[Fault]) {
+/// Each with its own fake and psid, in parallel: most of the time is waiting.
+fn check_all(faults: &[Fault]) {
     thread::scope(|scope| {
         for (fault, words) in faults {
             let name = format!("fault {}", fault["kind"]);
-            let endure = move || endure(fault, words);
-            thread::Builder::new().name(name).spawn_scoped(scope, endure).unwrap();
+            let check = move || check(fault, words);
+            thread::Builder::new().name(name).spawn_scoped(scope, check).unwrap();
         }
     });
 }
 
-/// A stale value is served, an unknown one fails with the cause, a restart changes nothing, and once the
-/// provider is back it is asked.
-fn endure(fault: &Value, words: &str) {
+/// A stale value is served, an unknown one fails with the cause, a restart changes nothing, and
+/// psid uses the provider again once it is back.
+fn check(fault: &Value, words: &str) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"KNOWN": "1", "UNKNOWN": "2"}}));
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical).short_lived().timeout("3s"));
@@ -83,7 +85,7 @@ fn endure(fault: &Value, words: &str) {
     let known = || instance.driver(&["lookup"]).id(id(1)).text();
     assert_eq!(known(), "1");
     infisical.fault(fault);
-    // Until the entry is stale, neither a lookup nor a refresh asks.
+    // Until the entry is stale, neither a lookup nor a refresh makes a request.
     let outage = eventually("the fault to be met", || {
         assert_eq!(known(), "1", "{fault}");
         let provider = psid.status()["providers"][0].clone();
@@ -95,25 +97,25 @@ fn endure(fault: &Value, words: &str) {
     assert_eq!(outage["up"], false, "{fault}");
     assert!(outage["reason"].as_str().unwrap().contains(words), "{fault}: {outage}");
     let line = instance.driver(&["get", &reference("/myapp", "UNKNOWN")]).fails(75);
-    // The host, or this request alone, for it is tried again at times.
-    let is_told =
+    // The message names the host or this request, which psid repeats from time to time.
+    let causes =
         ["infisical is out: ", "infisical does not answer: ", "infisical fails to answer "];
-    assert!(is_told.iter().any(|told| line.contains(told)), "{fault}: {line}");
+    assert!(causes.iter().any(|cause| line.contains(cause)), "{fault}: {line}");
     assert!(line.contains(words), "{fault}: {line}");
     assert!(line.contains("the value is not cached; try again "), "{line}");
     psid.terminate();
     let _psid = instance.start();
     assert_eq!(known(), "1", "{fault}: after a restart");
     infisical.heal();
-    // By itself, psid asks again in half a minute or two; an admin need not wait, but for what the
-    // provider itself asked for.
+    // psid itself tries again within two minutes; an admin's refresh need not wait, except where
+    // the provider asked for it.
     eventually("psid to find the provider again", || {
         (instance.driver(&["cache", "refresh"]).run().code == 0).then_some(())
     });
     assert_eq!(instance.driver(&["get", &reference("/myapp", "UNKNOWN")]).text(), "2", "{fault}");
 }
 
-/// A lockout is somebody's doing, not a revocation: the identity may be right.
+/// A lockout is no revocation: the identity may be valid.
 #[test]
 fn locked_identity_is_an_outage_and_is_not_retried() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
@@ -131,7 +133,7 @@ fn locked_identity_is_an_outage_and_is_not_retried() {
     assert_eq!(infisical.logins(), 1);
 }
 
-/// Reads work in a maintenance, logins do not. Whoever has a token is served.
+/// In maintenance, reads work and logins do not. An identity with a token is served.
 #[test]
 fn login_during_maintenance_is_reported_and_affects_no_other_identity() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
@@ -146,7 +148,7 @@ fn login_during_maintenance_is_reported_and_affects_no_other_identity() {
     assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
 }
 
-/// A list of several MiB is a folder of some size, and is taken.
+/// A listing of several MiB is accepted.
 #[test]
 fn huge_listing_is_accepted() {
     let infisical = FakeInfisical::with(&json!({"/": {"A": "1"}}));

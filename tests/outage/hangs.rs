@@ -1,4 +1,4 @@
-//! A provider, a network or a client that says nothing: the others go on.
+//! A silent provider, network or client does not block others.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -10,8 +10,8 @@ use serde_json::json;
 
 use psi_harness::{Config, FakeInfisical, Instance, eventually, id, reference};
 
-/// N5: the Python PSI's server had one thread and no timeout: one idle client or one provider that
-/// hung blocked every lookup and the health check.
+/// N5: the Python PSI's server had one thread and no timeout: one idle client or one hanging
+/// provider blocked every lookup and the health check.
 #[test]
 fn n5_idle_client_and_hanging_provider_block_no_other_call() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}, "/later": {"HANGS": "2"}}));
@@ -42,8 +42,8 @@ fn n5_idle_client_and_hanging_provider_block_no_other_call() {
     drop(idle);
 }
 
-/// N17: podman holds a host-wide lock while the driver runs, and curl had no time limit. The driver's
-/// patience ends before the provider's does, and its line tells who was waited for.
+/// N17: podman holds a host-wide lock while the driver runs, and curl had no timeout. The driver's
+/// deadline is shorter than the provider's, and its message names the provider.
 #[test]
 fn n17_hanging_provider_does_not_block_podman() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
@@ -56,7 +56,7 @@ fn n17_hanging_provider_does_not_block_podman() {
     assert!(line.contains("infisical does not answer: it did not answer in time"), "{line}");
 }
 
-/// The network swallows every packet: no refusal, no answer, as behind a broken firewall.
+/// The network drops every packet, as behind a broken firewall.
 #[test]
 fn lookup_serves_stale_value_if_packets_are_dropped() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));
@@ -79,8 +79,8 @@ fn lookup_serves_stale_value_if_packets_are_dropped() {
     assert!(line.contains("answer from 127.0.0.1:"), "{line}");
 }
 
-/// Stopping must not wait for a client that says nothing, nor for a provider that hangs; and who was
-/// waiting for that answer has it from the next psid.
+/// A stop waits neither for a silent client nor for a hanging provider; the waiting lookup is
+/// served by the next psid.
 #[test]
 fn psid_stops_with_a_silent_client_and_a_hanging_provider() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}, "/later": {"B": "2"}}));
@@ -95,7 +95,7 @@ fn psid_stops_with_a_silent_client_and_a_hanging_provider() {
         let hanging = instance.driver(&["get", &reference("/later", "B")]);
         let hanging = scope.spawn(move || hanging.text());
         infisical.await_count("GET", "/api/v4/secrets", 1);
-        // Waits for its end far shorter than the provider's 120 s.
+        // The stop takes far less than the provider's 120 s.
         psid.terminate();
         infisical.heal();
         let _psid = instance.start();
@@ -103,7 +103,7 @@ fn psid_stops_with_a_silent_client_and_a_hanging_provider() {
     });
 }
 
-/// A listening socket whose queue is full: the kernel drops what comes.
+/// A listening socket with a full queue: the kernel drops new connections.
 struct BlackHole {
     listener: TcpListener,
     _queue: Vec<TcpStream>,
@@ -115,7 +115,7 @@ impl BlackHole {
         listen(&listener, Backlog::new(0).unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let mut queue = Vec::new();
-        // A queue of none holds one or two.
+        // A backlog of 0 holds one or two connections.
         while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
             queue.push(stream);
             assert!(queue.len() < 100, "the queue has no end");

@@ -1,10 +1,10 @@
-//! The provider is out: what is known is served, what is not fails with the cause, and nothing waits
-//! longer than podman's patience.
+//! Outages of the provider: cached values are served, others fail with the cause, and no lookup
+//! exceeds podman's patience.
 
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a test ends at the first surprise, and is a program of its own"
+    reason = "a panic is the failure of a test"
 )]
 
 mod drill;

@@ -1,4 +1,4 @@
-//! How often a provider is asked that does not answer.
+//! The number of requests to a provider that does not answer.
 
 use std::thread;
 
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use psi_harness::{Config, FakeInfisical, Instance, eventually, id, reference};
 
-/// A connection that was kept alive and is dead, a packet that was dropped: the lookup succeeds.
+/// A dead kept-alive connection or a lost packet: the lookup succeeds.
 #[test]
 fn lost_request_is_retried() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
@@ -22,18 +22,18 @@ fn lost_request_is_retried() {
     assert!(!log.contains("is out"), "it was none: {log}");
 }
 
-/// An error must not be hotter than success: many who wait for a provider that is out are one request.
+/// A failure must not cause more requests than success: all lookups in an outage share one request.
 #[test]
 fn outage_is_probed_rarely_under_many_lookups() {
-    let folder: serde_json::Map<_, _> =
+    let directory: serde_json::Map<_, _> =
         (0..32).map(|number| (format!("K{number}"), json!("v"))).collect();
-    let infisical = FakeInfisical::with(&json!({"/myapp": folder}));
+    let infisical = FakeInfisical::with(&json!({"/myapp": directory}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
     instance.driver(&["get", &reference("/myapp", "K0")]).ok();
     infisical.fault(&json!({"kind": "html-502"}));
     let get = |number: u32| instance.driver(&["get", &reference("/myapp", &format!("K{number}"))]);
-    // Whatever was out at once counts as one; then there is one more, to make sure.
+    // Simultaneous failures count as one; one more request confirms the outage.
     get(1).fails(75);
     infisical.clear_log();
     thread::scope(|scope| {
@@ -62,7 +62,7 @@ fn outage_is_probed_rarely_under_many_lookups() {
     );
 }
 
-/// An admin who knows that the provider is back need not wait for the next probe.
+/// A refresh by command does not wait for the next probe.
 #[test]
 fn refresh_by_command_detects_a_recovered_provider() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
@@ -83,7 +83,7 @@ fn refresh_by_command_detects_a_recovered_provider() {
     psid.await_log("infisical is back after");
 }
 
-/// `Please try again in N seconds` is obeyed, by lookups and by admins.
+/// Lookups and commands obey `Please try again in N seconds`.
 #[test]
 fn retry_after_of_a_provider_is_respected() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
@@ -99,13 +99,14 @@ fn retry_after_of_a_provider_is_respected() {
         instance.driver(&["get", &reference("/myapp", "A")]).fails(75);
         assert_eq!(instance.driver(&["cache", "refresh"]).run().code, 75);
     }
-    // Listings and single values have a limit each: the lookup tries both, and the refresh the first.
+    // Listings and single values have separate limits: the lookup tries both, and the refresh the
+    // first.
     assert!(infisical.reads() <= 3, "{}", infisical.reads());
     let provider = &psid.status()["providers"][0];
     assert_eq!((&provider["up"], &provider["failures"]["throttled"]), (&json!(true), &json!(2)));
 }
 
-/// What is told once must not be told at each turn: neither an outage nor a source that is gone.
+/// An outage or a missing source is logged once, not at each attempt.
 #[test]
 fn lasting_failure_is_logged_once() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
@@ -130,7 +131,7 @@ fn lasting_failure_is_logged_once() {
     }
 }
 
-/// What is registered while psid runs is fetched by itself: it must not first be missed in an outage.
+/// psid fetches a newly registered secret by itself, before an outage.
 #[test]
 fn newly_registered_secret_is_fetched_by_the_schedule() {
     let mut infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));

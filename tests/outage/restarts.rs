@@ -1,4 +1,4 @@
-//! A restart in an outage: what was known before is served after it.
+//! Restarts in an outage: what was cached before is served afterwards.
 
 use serde_json::json;
 
@@ -16,12 +16,12 @@ fn lookup(instance: &Instance) -> String {
     instance.driver(&["lookup"]).id(id(1)).text()
 }
 
-/// The purpose of it all: a reboot during an outage, and the container starts.
+/// The main purpose: after a reboot during an outage, the container starts.
 #[test]
 fn reboot_in_an_outage_serves_every_secret() {
     let (mut infisical, instance, psid) = one_secret();
     assert_eq!(lookup(&instance), "db.example");
-    // Nobody asks for it: a miss is persisted by itself, within a moment.
+    // psid persists a miss by itself within a moment.
     psid.await_generation_after(0);
     infisical.kill();
     psid.terminate();
@@ -32,7 +32,7 @@ fn reboot_in_an_outage_serves_every_secret() {
     assert_eq!((&status["hits"], &status["misses"]), (&json!(1), &json!(0)));
     infisical.restart();
     assert_eq!(lookup(&instance), "db.example");
-    assert!(infisical.log().is_empty(), "a cached secret asks nobody");
+    assert!(infisical.log().is_empty(), "a cached secret makes no request");
 }
 
 #[test]
@@ -46,13 +46,13 @@ fn crash_after_the_write_loses_nothing() {
     assert_eq!(lookup(&instance), "db.example");
 }
 
-/// What is not written yet when the daemon is told to stop, is written then.
+/// Changes that are not written yet are written at a stop.
 #[test]
 fn sigterm_and_sigint_write_pending_changes() {
     let stop: [fn(Psid) -> String; 2] = [Psid::terminate, Psid::interrupt];
     for end in stop {
         let (mut infisical, instance, psid) = one_secret();
-        // At once: the writer gathers changes for a while, and is still waiting.
+        // At once: the persister is still gathering changes.
         assert_eq!(lookup(&instance), "db.example");
         end(psid);
         infisical.kill();
@@ -73,8 +73,8 @@ fn invalidation_survives_a_restart() {
     assert!(line.contains("is not cached"), "{line}");
 }
 
-/// The Python PSI keyed its cache by podman's id, which changes at each re-creation, and found nothing
-/// in the first real outage (PRs #29, #32, #35, #36).
+/// The Python PSI keyed its cache by podman's id, which changes at each re-creation, and found
+/// nothing in its first real outage (PRs #29, #32, #35, #36).
 #[test]
 fn secret_with_a_new_id_uses_the_same_entry() {
     let (mut infisical, instance, psid) = one_secret();
@@ -109,7 +109,8 @@ fn status_lists_secrets_that_an_outage_would_cost() {
     );
 }
 
-/// A daemon that comes back with a young cache leaves the provider alone, also as one of a fleet.
+/// A psid that starts with a fresh cache makes no request, so a fleet's restart does not load the
+/// provider.
 #[test]
 fn restart_makes_no_request_for_fresh_entries() {
     let (infisical, instance, psid) = one_secret();

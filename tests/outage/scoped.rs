@@ -1,5 +1,5 @@
-//! One directory's, one key's or one identity's error is its own: everything else is served, refreshed,
-//! rotated and revoked.
+//! An error of one directory, key or identity affects nothing else: other values are served,
+//! refreshed, rotated and revoked.
 
 use std::thread;
 
@@ -14,7 +14,7 @@ fn two_directories() -> Value {
     json!({"/bad": {"B": "1"}, "/good": {"G": "1", "GONE": "1", "KEPT": "1"}})
 }
 
-/// Each with a fake and a psid of its own, at once: some of it is waiting.
+/// Each with its own fake and psid, in parallel: some of the time is waiting.
 #[test]
 fn error_of_one_directory_affects_no_other() {
     let faults = [
@@ -53,7 +53,7 @@ fn stops_no_other(fault: &Value, words: &str) {
         assert!(outcome.stderr.contains("1 of 2 sources failed"), "{}", outcome.stderr);
         assert_eq!(instance.driver(&["get", "good--G"]).text(), round.to_string(), "{fault}");
         assert_eq!(instance.driver(&["get", "bad--B"]).text(), "1", "{fault}: what is cached");
-        // One that no refresh has seen.
+        // A key that no refresh has listed.
         let uncached = format!("UNSEEN{round}");
         infisical.put("/good", &uncached, "unseen");
         let got = instance.driver(&["get", &reference("/good", &uncached)]).text();
@@ -64,14 +64,14 @@ fn stops_no_other(fault: &Value, words: &str) {
     assert!(outcome.stdout_text().contains("1 removed"), "{}", outcome.stdout_text());
     let status = psid.status();
     assert_eq!(status["providers"][0]["up"], true, "{fault}: {status}");
-    assert_eq!(status["withheld_count"], 0, "{fault}: the error says nothing of a secret");
+    assert_eq!(status["withheld_count"], 0, "{fault}: the error is no statement about a secret");
     infisical.heal();
     eventually("the directory to be refreshed", || {
         (instance.driver(&["cache", "refresh"]).run().code == 0).then_some(())
     });
 }
 
-/// The schedule, without an admin: a directory that fails is pulled ever less, the other one as always.
+/// The schedule alone: a failing directory is pulled ever less, the other one as always.
 #[test]
 fn schedule_continues_for_healthy_directories() {
     let infisical = FakeInfisical::with(&two_directories());
@@ -136,8 +136,8 @@ fn rate_limit_of_one_identity_does_not_affect_another() {
     assert_eq!(psid.status()["providers"][0]["up"], true);
 }
 
-/// A6: a refresh of an admin asks, also right after a failure and after a restart in the outage; and what it
-/// did not ask it does not call failed.
+/// A6: a refresh by command makes a request, also right after a failure and after a restart in the
+/// outage; skipped sources are not reported as failed.
 #[test]
 fn refresh_in_an_outage_makes_one_attempt_and_reports_skipped_sources() {
     let infisical = FakeInfisical::with(&two_directories());
@@ -153,7 +153,7 @@ fn refresh_in_an_outage_makes_one_attempt_and_reports_skipped_sources() {
     for asked in 1..=4 {
         let outcome = instance.driver(&["cache", "refresh"]).run();
         assert_eq!(outcome.code, 75);
-        assert!(infisical.reads() >= asked, "refresh {asked} asked nobody");
+        assert!(infisical.reads() >= asked, "refresh {asked} made no request");
         lines = outcome.stdout_text();
     }
     assert!(lines.contains("myproject:/bad: failed: a gateway in Infisical's place"), "{lines}");
@@ -163,13 +163,13 @@ fn refresh_in_an_outage_makes_one_attempt_and_reports_skipped_sources() {
     infisical.clear_log();
     for asked in 1..=3 {
         instance.driver(&["cache", "refresh"]).run();
-        assert!(infisical.logins() >= asked, "refresh {asked} after a restart asked nobody");
+        assert!(infisical.logins() >= asked, "refresh {asked} after a restart made no request");
     }
     infisical.heal();
     instance.driver(&["cache", "refresh"]).ok();
 }
 
-/// B5: a source that fails for good keeps nothing that was deleted on purpose.
+/// B5: a source that fails permanently does not keep deleted values.
 #[test]
 fn deleted_values_are_removed_despite_a_failing_source() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1", "B": "2"}}));

@@ -1,4 +1,4 @@
-//! How old a value may be that is served in place of an answer.
+//! The age limit of values that are served in an outage.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ const TOO_OLD: &str =
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// A config by which a value is fresh for an hour and may be served for three.
+/// A config by which a value is fresh for an hour and servable for three.
 fn config(infisical: &FakeInfisical) -> Config {
     Config::of(infisical).cache("refresh_interval = \"1h\"\nmax_stale = \"3h\"")
 }
@@ -54,14 +54,14 @@ fn value_beyond_max_stale_is_refused_and_kept() {
         (&status["would_fail_now"], &status["past_max_stale"]),
         (&json!([id(1)]), &json!(0))
     );
-    // It is refused, not thrown away: the operator may decide otherwise.
+    // The value is refused, not removed: an admin may raise the limit.
     instance.configure(&Config::of(&infisical).short_lived());
     psid.reload();
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
 }
 
-/// Podman resolves env secrets at each exec and healthcheck, and a failed lookup can end a container that
-/// is well. So what a container may be running with is served; what no container can be, is not.
+/// Podman resolves env secrets at each exec and health check, and a failed lookup can kill a
+/// healthy container. So a value that a running container may have is served; others are not.
 #[test]
 fn value_beyond_max_stale_is_served_until_reboot_if_served_before() {
     let TooOld { infisical: _infisical, instance, clock, psid } = too_old(true);
@@ -75,15 +75,15 @@ fn value_beyond_max_stale_is_served_until_reboot_if_served_before() {
     );
     assert!(psid.degraded().contains("older than max_stale"));
     let log = psid.terminate();
-    let told = "older than max_stale, and served all the same: it was served since the boot";
-    assert_eq!(log.matches(told).count(), 1, "{log}");
-    // A restart of psid ends no container, nor does its end.
+    let expected = "older than max_stale, and served all the same: it was served since the boot";
+    assert_eq!(log.matches(expected).count(), 1, "{log}");
+    // A restart of psid ends no container.
     for end in [|psid: Psid| _ = psid.terminate(), Psid::crash] {
         let psid = clock.on(instance.psid()).start();
         assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
         end(psid);
     }
-    // A reboot ends all, and with them what lies in /run.
+    // A reboot ends all containers and empties /run.
     std::fs::remove_file(instance.run_directory().join("boot")).unwrap();
     let _psid = clock.on(instance.psid()).start();
     let line = instance.driver(&["lookup"]).id(id(1)).fails(75);
@@ -107,7 +107,7 @@ fn stale_values_are_served_without_max_stale() {
     assert_eq!(psid.status()["survives_outage"], true);
 }
 
-/// The age that counts is that of the fetch, not that of the file, of the process or of a lookup.
+/// The age is counted from the fetch, not from the write, the start or a lookup.
 #[test]
 fn restart_and_lookup_keep_the_fetch_time() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));

@@ -1,4 +1,4 @@
-//! The SELinux module and the AppArmor profiles, by the tools that distributions build theirs with.
+//! The SELinux module and the AppArmor profiles, built by the tools of distributions.
 
 use std::fs;
 use std::path::Path;
@@ -7,26 +7,27 @@ use std::process::Command;
 use super::{Tree, succeeds};
 use psi_harness::repository;
 
-/// `NAME` as the devel Makefile wants it: the name of a policy, which a host without SELinux has not.
-fn compile(folder: &Path) {
+/// The devel Makefile needs `NAME`, the name of a policy, which a host without SELinux does not
+/// have.
+fn compile(directory: &Path) {
     for name in ["psi.te", "psi.if", "psi.fc"] {
-        fs::copy(repository().join("contrib/selinux").join(name), folder.join(name)).unwrap();
+        fs::copy(repository().join("contrib/selinux").join(name), directory.join(name)).unwrap();
     }
     let mut make = Command::new("make");
-    make.env_remove("MAKEFLAGS").env_remove("MFLAGS").current_dir(folder);
+    make.env_remove("MAKEFLAGS").env_remove("MFLAGS").current_dir(directory);
     make.args(["-f", "/usr/share/selinux/devel/Makefile", "NAME=default", "psi.pp"]);
     succeeds(make);
 }
 
 #[test]
 fn selinux_module_compiles_and_labels_installed_files() {
-    let folder = tempfile::tempdir().unwrap();
-    compile(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    compile(directory.path());
     let mut unpack = Command::new("semodule_unpackage");
-    unpack.current_dir(&folder).args(["psi.pp", "psi.mod", "psi.labels"]);
+    unpack.current_dir(&directory).args(["psi.pp", "psi.mod", "psi.labels"]);
     succeeds(unpack);
-    assert!(fs::metadata(folder.path().join("psi.mod")).unwrap().len() > 1_000);
-    let labels = fs::read_to_string(folder.path().join("psi.labels")).unwrap();
+    assert!(fs::metadata(directory.path().join("psi.mod")).unwrap().len() > 1_000);
+    let labels = fs::read_to_string(directory.path().join("psi.labels")).unwrap();
     let label = |path: &str| {
         let line = labels.lines().find(|line| {
             let pattern = line.split_whitespace().next().unwrap_or_default();
@@ -59,7 +60,7 @@ fn selinux_module_compiles_and_labels_installed_files() {
     }
 }
 
-/// systemd ignores a context that it cannot set, so a misspelt one would go unseen.
+/// systemd ignores a context that it cannot set, so a misspelt one would not be noticed.
 #[test]
 fn selinux_module_defines_the_domain_of_the_unit() {
     let policy = fs::read_to_string(repository().join("contrib/selinux/psi.te")).unwrap();

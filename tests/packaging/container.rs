@@ -1,4 +1,4 @@
-//! psid as a container: the image has all that it takes, and nothing of it is fetched.
+//! psid as a container: the image is complete, and nothing is downloaded.
 
 use std::process::Command;
 
@@ -18,8 +18,8 @@ fn psid_in_a_container_serves_the_host() {
     build.envs(podman.environment()).env("DIST", built.path());
     succeeds(build);
 
-    for folder in [instance.state(), instance.run(), instance.run_directory()] {
-        std::fs::create_dir_all(folder).unwrap();
+    for directory in [instance.state(), instance.run(), instance.run_directory()] {
+        std::fs::create_dir_all(directory).unwrap();
     }
     let mut options = Vec::new();
     for (on_host, inside) in [
@@ -42,7 +42,8 @@ fn psid_in_a_container_serves_the_host() {
     instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     instance.driver(&["store"]).id(id(2)).stdin("a literal").ok();
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
-    // Sealed under the key that the host's systemd delivered, and there after a restart without Infisical.
+    // Encrypted under the key from the host's systemd, and present after a restart without
+    // Infisical.
     eventually("the cache to be written", || instance.cache().exists().then_some(()));
     podman.ok(&["stop", "psid"]);
     infisical.kill();

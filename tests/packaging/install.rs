@@ -1,11 +1,11 @@
-//! `make install`: every path, and what of an older installation stays.
+//! `make install`: every path, and what it keeps of an older installation.
 
 use std::fs;
 
 use super::Tree;
 use psi_harness::repository;
 
-const FILES: [&str; 31] = [
+const FILES: [&str; 34] = [
     "0640 /etc/psi/config.toml",
     "0755 /usr/bin/psi-driver",
     "0755 /usr/bin/psictl",
@@ -21,8 +21,11 @@ const FILES: [&str; 31] = [
     "0644 /usr/share/bash-completion/completions/psi-driver",
     "0644 /usr/share/bash-completion/completions/psictl",
     "0644 /usr/share/doc/psid/CHANGELOG.md",
+    "0644 /usr/share/doc/psid/CONTRIBUTING.md",
     "0644 /usr/share/doc/psid/LICENSE",
     "0644 /usr/share/doc/psid/README.md",
+    "0644 /usr/share/doc/psid/tests/bench/RESULTS.md",
+    "0644 /usr/share/doc/psid/tests/bench/results.svg",
     "0644 /usr/share/fish/vendor_completions.d/psi-driver.fish",
     "0644 /usr/share/fish/vendor_completions.d/psictl.fish",
     "0644 /usr/share/polkit-1/rules.d/psi.rules",
@@ -57,8 +60,26 @@ fn install_puts_every_file_in_its_place() {
     assert_eq!(tree.files(), expected);
 }
 
-/// Without a config psi would fail each `podman secret create` of the host: `psictl install` is the
-/// admin's word that it is podman's driver.
+/// The installed documents link to installed files only.
+#[test]
+fn links_of_installed_documents_resolve() {
+    let tree = Tree::installed("/usr");
+    let mut count = 0;
+    for line in tree.files().iter().filter(|line| line.ends_with(".md")) {
+        let document = tree.path(&line[5..]);
+        let text = fs::read_to_string(&document).unwrap();
+        let targets = text.split("](").skip(1).map(|rest| rest.split([')', '#']).next().unwrap());
+        for target in targets.filter(|target| !target.contains("://")) {
+            let path = document.parent().unwrap().join(target);
+            assert!(path.exists(), "{} links to {target}", document.display());
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count}");
+}
+
+/// Without a config, psi would fail each `podman secret create` of the host: only `psictl install`
+/// makes it podman's driver.
 #[test]
 fn install_does_not_change_podmans_driver() {
     let tree = Tree::installed("/usr");
@@ -83,7 +104,7 @@ fn second_install_keeps_an_edited_config_and_replaces_the_rest() {
     assert_eq!(tree.files(), files);
 }
 
-/// Who builds psi by hand installs it below /usr/local: what names a program names that one.
+/// A build by hand is installed below /usr/local, and every reference to a program names that path.
 #[test]
 fn install_writes_the_prefix_into_every_program_path() {
     let tree = Tree::installed("/usr/local");

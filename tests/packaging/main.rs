@@ -1,9 +1,9 @@
-//! What is installed, and what the tools of systemd, SELinux and AppArmor say of it.
+//! The installed files, checked by the tools of systemd, SELinux and AppArmor.
 
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a test ends at the first surprise, and is a program of its own"
+    reason = "a panic is the failure of a test"
 )]
 
 mod confinement;
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 use psi_harness::{Outcome, copy_program, repository, run};
 
-/// A root folder that `make install` fills, from the programs under test.
+/// A root directory that `make install` fills from the programs under test.
 struct Tree {
     root: TempDir,
     built: TempDir,
@@ -36,7 +36,7 @@ impl Tree {
 
     fn install(&self) {
         let mut make = Command::new("make");
-        // Flags of the make that runs the tests are not this one's.
+        // Flags of the make that runs the tests do not apply to this one.
         make.env_remove("MAKEFLAGS").env_remove("MFLAGS").current_dir(repository());
         make.arg("-s").arg("install");
         make.arg(format!("DESTDIR={}", self.root.path().display()));
@@ -66,7 +66,8 @@ impl Tree {
     }
 }
 
-/// A folder with the programs under test, without their debug symbols: those would be most of a package.
+/// A directory with the programs under test, without debug symbols, which would be most of a
+/// package.
 fn built() -> TempDir {
     let built = tempfile::tempdir().unwrap();
     for name in ["psid", "psi-driver", "psictl"] {
@@ -79,8 +80,8 @@ fn built() -> TempDir {
     built
 }
 
-fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
+fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             collect(&path, found);
@@ -90,11 +91,11 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Runs it, and shows what it said unless it succeeds.
+/// Runs a command that must succeed; a panic has its output.
 fn succeeds(command: Command) -> Outcome {
     let shown = format!("{command:?}");
     let outcome = run(command, b"");
-    let said = String::from_utf8_lossy(&outcome.stdout).into_owned();
-    assert_eq!(outcome.code, 0, "{shown}\n{said}\n{}", outcome.stderr);
+    let text = String::from_utf8_lossy(&outcome.stdout).into_owned();
+    assert_eq!(outcome.code, 0, "{shown}\n{text}\n{}", outcome.stderr);
     outcome
 }

@@ -1,4 +1,4 @@
-//! The deb and the rpm: what `make install` installs, and no more. tests/vm/packages.sh tries the first.
+//! The deb and the rpm have what `make install` installs. tests/vm/packages.sh installs the first.
 
 use std::fs;
 use std::path::Path;
@@ -7,11 +7,11 @@ use std::process::Command;
 use super::{Tree, built, succeeds};
 use psi_harness::repository;
 
-/// The paths that are installed, without man pages, which packages compress, and without documentation.
+/// The installed paths, without man pages, which packages compress, and without documentation.
 fn compared<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<String> {
     let apart = ["/usr/share/man/", "/usr/share/doc/", "/usr/share/lintian/"];
     let mut paths: Vec<_> =
-        paths.filter(|path| !apart.iter().any(|folder| path.starts_with(folder))).collect();
+        paths.filter(|path| !apart.iter().any(|directory| path.starts_with(directory))).collect();
     paths.sort_unstable();
     paths.into_iter().map(str::to_owned).collect()
 }
@@ -74,8 +74,8 @@ fn rpm_has_the_installed_files_and_no_config() {
     }
     rpmbuild.arg(repository().join("contrib/packaging/psid.spec"));
     succeeds(rpmbuild);
-    let folder = fs::read_dir(top.path().join("RPMS")).unwrap().next().unwrap().unwrap().path();
-    let rpm = fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    let directory = fs::read_dir(top.path().join("RPMS")).unwrap().next().unwrap().unwrap().path();
+    let rpm = fs::read_dir(directory).unwrap().next().unwrap().unwrap().path();
 
     let listed = output("rpm", &["-qp", "--qf", "[%{FILEMODES:perms} %{FILENAMES}\n]"], &rpm);
     let files = listed.lines().filter(|line| !line.starts_with('d'));

@@ -1,4 +1,4 @@
-//! systemd's own tools on what is installed: they find what a host would only find at its next boot.
+//! systemd's own tools on the installed units: they find what a host would find at its next boot.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -6,11 +6,11 @@ use std::process::Command;
 
 use super::{Tree, succeeds};
 
-/// The units as they are installed, in a folder where their program is where they say.
+/// Copies the installed units into a directory in which their programs exist.
 fn units(tree: &Tree, scope: &str, to: &std::path::Path) -> Vec<std::path::PathBuf> {
     let program = tree.path("/usr/bin/psid").display().to_string();
-    let folder = tree.path("/usr/lib/systemd").join(scope);
-    fs::read_dir(folder)
+    let directory = tree.path("/usr/lib/systemd").join(scope);
+    fs::read_dir(directory)
         .unwrap()
         .map(|entry| {
             let path = entry.unwrap().path();
@@ -24,14 +24,14 @@ fn units(tree: &Tree, scope: &str, to: &std::path::Path) -> Vec<std::path::PathB
 
 fn verify(scope: &str, flag: &str) {
     let tree = Tree::installed("/usr");
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let mut command = Command::new("systemd-analyze");
-    command.args(["verify", "--man=no", flag]).args(units(&tree, scope, folder.path()));
-    command.env("SYSTEMD_UNIT_PATH", format!("{}:", folder.path().display()));
-    command.env("HOME", folder.path()).env("XDG_RUNTIME_DIR", folder.path());
-    let said = succeeds(command).stderr;
-    let of_ours: Vec<_> = said.lines().filter(|line| line.contains("psid")).collect();
-    assert!(of_ours.is_empty(), "{said}");
+    command.args(["verify", "--man=no", flag]).args(units(&tree, scope, directory.path()));
+    command.env("SYSTEMD_UNIT_PATH", format!("{}:", directory.path().display()));
+    command.env("HOME", directory.path()).env("XDG_RUNTIME_DIR", directory.path());
+    let warnings = succeeds(command).stderr;
+    let of_ours: Vec<_> = warnings.lines().filter(|line| line.contains("psid")).collect();
+    assert!(of_ours.is_empty(), "{warnings}");
 }
 
 #[test]
@@ -44,7 +44,8 @@ fn user_units_are_valid() {
     verify("user", "--user");
 }
 
-/// systemd-tmpfiles refuses to give away root's file in a folder of another's, and exits 73.
+/// systemd-tmpfiles refuses to change the owner of root's file in another user's directory, and
+/// exits with 73.
 #[test]
 fn user_and_directories_are_created() {
     let tree = Tree::installed("/usr");
@@ -59,7 +60,7 @@ fn user_and_directories_are_created() {
     let user: Vec<_> = passwd.trim_end().split(':').collect();
     assert_eq!((user[0], user[5], user[6]), ("psi", "/var/lib/psi", "/usr/sbin/nologin"));
     for (path, mode, owner, group) in [
-        // psid's files there are psid's; the config is root's, and cannot be replaced by psid.
+        // psid's files there are psid's; the config is root's, and psid cannot replace it.
         ("/etc/psi", 0o1770, "0", user[3]),
         ("/etc/psi/config.toml", 0o640, "0", user[3]),
         ("/var/lib/psi", 0o700, user[2], user[3]),

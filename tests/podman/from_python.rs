@@ -1,13 +1,13 @@
-//! From the Python PSI to psi, with podman's secrets and all: the README's section, in the middle of an
-//! outage.
+//! From the Python PSI to psi in the middle of an outage, including podman's secrets, as
+//! migrating.md describes it.
 
 use std::fs;
 
 use psi_harness::Podman;
 use psi_harness::python_psi::{adopt, cached, instance_in_an_outage, leave_in};
 
-/// Podman keeps in each secret the commands of the driver that it was created with, so each is created
-/// again, out of what psid took over; its value was cached for the old one.
+/// Podman keeps in each secret the commands of the driver that created it, so each is created again
+/// from the migrated mapping; its value was cached under the old id.
 #[test]
 fn recreated_secrets_are_served_from_the_migrated_cache() {
     let instance = instance_in_an_outage();
@@ -21,7 +21,7 @@ fn recreated_secrets_are_served_from_the_migrated_cache() {
     for (number, (id, value)) in cached().into_iter().enumerate() {
         let name = format!("app--{number}");
         let args = ["secret", "create", "--driver=shell", "--driver-opts", &old_driver, &name, "-"];
-        // By another id than the fixture's: only the mapping counts.
+        // Under another id than the fixture's: only the mapping counts.
         let mapping = fs::read(state.join(&id)).unwrap();
         fs::remove_file(state.join(&id)).unwrap();
         assert_eq!(podman.run(&args, mapping).code, 0);

@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use psi_harness::{Host, lock_as_podman};
 use psi_harness::{id, reference};
 
-/// Registers ids as podman would, and tells gc that they were in this host's store.
+/// Registers ids as podman would, and lets psid see them in this host's store.
 fn register_and_note(host: &Host, ids: &[(u32, &str)]) {
     for (number, text) in ids {
         host.instance.driver(&["store"]).id(id(*number)).stdin(text).ok();
     }
-    let record = host.podman.secrets_folder().join("secrets.json");
+    let record = host.podman.secrets_directory().join("secrets.json");
     let before = fs::read_to_string(&record).unwrap();
     let mut known: Value = serde_json::from_str(&before).unwrap();
     for (number, _) in ids {
@@ -38,35 +38,35 @@ fn registered(host: &Host) -> usize {
 fn gc_removes_secrets_unknown_to_their_store_restorably() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2", "C": "3"}));
     host.set_up(&[]);
-    // As a `rm --ignore` while psid was down leaves it.
+    // The result of a `rm --ignore` while psid was down.
     register_and_note(&host, &[(1, &reference("/myapp", "A")), (2, "a literal")]);
-    let told = host.driver(&["gc", "--dry-run", "--json"]).json();
+    let report = host.driver(&["gc", "--dry-run", "--json"]).json();
     let ids: Vec<_> =
-        told["orphans"].as_array().unwrap().iter().map(|one| one["id"].clone()).collect();
-    assert_eq!((ids, &told["registered"]), (vec![json!(id(1)), json!(id(2))], &json!(5)));
+        report["orphans"].as_array().unwrap().iter().map(|one| one["id"].clone()).collect();
+    assert_eq!((ids, &report["registered"]), (vec![json!(id(1)), json!(id(2))], &json!(5)));
     assert_eq!(registered(&host), 5, "a dry run removes nothing");
-    let told = host.driver(&["gc"]).text();
-    assert!(told.contains(&format!("removed {} (n1): infisical key=A", id(1))), "{told}");
-    assert!(told.contains(&format!("removed {} (n2): a literal", id(2))), "{told}");
+    let output = host.driver(&["gc"]).text();
+    assert!(output.contains(&format!("removed {} (n1): infisical key=A", id(1))), "{output}");
+    assert!(output.contains(&format!("removed {} (n2): a literal", id(2))), "{output}");
     assert_eq!(registered(&host), 3);
     let listed = host.instance.driver(&["restore"]).text();
     assert!(
         listed.lines().any(|line| line.starts_with(&id(2)) && line.ends_with(": n2")),
         "{listed}"
     );
-    let told = host.driver(&["restore", "--all"]).text();
+    let printed = host.driver(&["restore", "--all"]).text();
     assert!(
-        told.contains(&format!("restored {}: n2; to create it in podman again: ", id(2))),
-        "{told}"
+        printed.contains(&format!("restored {}: n2; to create it in podman again: ", id(2))),
+        "{printed}"
     );
     assert_eq!(host.instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
     assert_eq!(host.instance.driver(&["lookup"]).id(id(1)).text(), "1");
     assert_eq!(host.lookup("myapp--A"), "1");
-    let told = host.driver(&["restore", "--all"]).text();
-    assert!(told.starts_with("nothing was deleted"), "{told}");
+    let output = host.driver(&["restore", "--all"]).text();
+    assert!(output.starts_with("nothing was deleted"), "{output}");
 }
 
-/// What came to psid without a podman that anybody saw may be of a store that nobody named.
+/// A registration that no known podman store had may belong to an unknown store.
 #[test]
 fn gc_keeps_secrets_of_unknown_stores_without_force() {
     let host = Host::with_myapp(&json!({"A": "1"}));
@@ -74,83 +74,87 @@ fn gc_keeps_secrets_of_unknown_stores_without_force() {
     host.instance.driver(&["store"]).id(id(1)).stdin("a literal").ok();
     for _ in 0..2 {
         let outcome = host.driver(&["gc"]).run();
-        let told = String::from_utf8(outcome.stdout).unwrap();
-        assert_eq!(outcome.code, 1, "{told}{}", outcome.stderr);
+        let output = String::from_utf8(outcome.stdout).unwrap();
+        assert_eq!(outcome.code, 1, "{output}{}", outcome.stderr);
         let line =
             format!("kept {}: a literal that only psid has; it is not known which store", id(1));
-        assert!(told.contains(&line) && told.contains("nothing to remove"), "{told}");
+        assert!(output.contains(&line) && output.contains("nothing to remove"), "{output}");
         assert_eq!(registered(&host), 2);
     }
     host.driver(&["gc", "--force"]).ok();
     assert_eq!(registered(&host), 1);
 }
 
-/// Several podmans may use one psid: another `CONTAINERS_STORAGE_CONF`, a user with a graph root of his own.
+/// Several podmans may use one psid: another `CONTAINERS_STORAGE_CONF`, or a user with another
+/// graph root.
 #[test]
 fn gc_keeps_secrets_of_other_stores() {
     let host = Host::with_myapp(&json!({"A": "1"}));
     host.set_up(&[]);
     let other = psi_harness::Podman::of(&host.instance);
     let theirs = ["one", "two", "three"].map(|name| other.create(name, "a literal"));
-    let root = other.secrets_folder().parent().unwrap().display().to_string();
-    // Nobody named it so far: nothing is proven.
+    let root = other.secrets_directory().parent().unwrap().display().to_string();
+    // The store is still unknown, so nothing is proven.
     assert_eq!(host.driver(&["gc"]).run().code, 1);
     assert_eq!(registered(&host), 4);
-    let told = host.driver(&["gc", "--store", &root]).text();
-    assert!(told.starts_with("nothing to remove\n") && told.contains(&root), "{told}");
-    // From now on psid has a note of it.
-    let told = host.driver(&["gc"]).text();
-    assert!(told.starts_with("nothing to remove\n") && told.contains(&root), "{told}");
-    let record = other.secrets_folder().join("secrets.json");
+    let output = host.driver(&["gc", "--store", &root]).text();
+    assert!(output.starts_with("nothing to remove\n") && output.contains(&root), "{output}");
+    // From now on psid knows the store.
+    let printed = host.driver(&["gc"]).text();
+    assert!(printed.starts_with("nothing to remove\n") && printed.contains(&root), "{printed}");
+    let record = other.secrets_directory().join("secrets.json");
     let mut known: Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
     known["secrets"].as_object_mut().unwrap().remove(&theirs[0]);
     fs::write(&record, known.to_string()).unwrap();
-    let told = host.driver(&["gc"]).text();
-    assert!(told.contains(&format!("removed {} (one)", theirs[0])), "{told}");
+    let output = host.driver(&["gc"]).text();
+    assert!(output.contains(&format!("removed {} (one)", theirs[0])), "{output}");
     assert_eq!(host.instance.driver(&["lookup"]).id(&theirs[1]).text(), "a literal");
-    // It is gone with its disk, and comes back some day.
+    // The store's disk is unmounted and may return.
     fs::rename(&root, format!("{root}.away")).unwrap();
     let outcome = host.driver(&["gc"]).run();
-    let told = String::from_utf8(outcome.stdout).unwrap();
-    assert_eq!(outcome.code, 1, "{told}");
-    assert!(told.contains(&format!("not read: {root}: it has no record of secrets")), "{told}");
+    let output = String::from_utf8(outcome.stdout).unwrap();
+    assert_eq!(outcome.code, 1, "{output}");
+    assert!(output.contains(&format!("not read: {root}: it has no record of secrets")), "{output}");
     assert_eq!(registered(&host), 3);
     fs::rename(format!("{root}.away"), &root).unwrap();
 }
 
-/// A store that is empty and was not may have been reset, restored or not mounted.
+/// A store that became empty may have been reset, restored or not mounted.
 #[test]
 fn gc_keeps_everything_for_an_emptied_store() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2", "C": "3", "D": "4"}));
     host.set_up(&[]);
     host.podman.create("by-hand", "a literal");
     host.driver(&["gc"]).ok();
-    let record = host.podman.secrets_folder().join("secrets.json");
+    let record = host.podman.secrets_directory().join("secrets.json");
     let whole = fs::read_to_string(&record).unwrap();
     let none = json!({"secrets": {}, "nameToID": {}, "idToName": {}}).to_string();
     let keeps_all = |args: &[&str]| {
         let outcome = host.driver(&[&["gc"], args].concat()).run();
-        let told = String::from_utf8(outcome.stdout).unwrap() + &outcome.stderr;
-        assert_ne!(outcome.code, 0, "{told}");
-        assert_eq!(registered(&host), 5, "{told}");
-        told
+        let output = String::from_utf8(outcome.stdout).unwrap() + &outcome.stderr;
+        assert_ne!(outcome.code, 0, "{output}");
+        assert_eq!(registered(&host), 5, "{output}");
+        output
     };
     for args in [&[][..], &["--accept-removals"], &["--remove-plaintext"]] {
         fs::write(&record, &none).unwrap();
-        let told = keeps_all(args);
-        assert!(told.contains("it has no secret now"), "{told}");
+        let output = keeps_all(args);
+        assert!(output.contains("it has no secret now"), "{output}");
         fs::write(&record, "").unwrap();
         keeps_all(args);
         fs::remove_file(&record).unwrap();
         keeps_all(args);
     }
-    // More than half of it.
+    // More than half of the store.
     let mut few: Value = serde_json::from_str(&whole).unwrap();
     let by_hand = host_id(&whole, "by-hand");
     few["secrets"].as_object_mut().unwrap().retain(|id, _| *id == by_hand);
     fs::write(&record, few.to_string()).unwrap();
-    let told = keeps_all(&[]);
-    assert!(told.contains("it lost 4 of its 5 secrets; --accept-removals removes them"), "{told}");
+    let output = keeps_all(&[]);
+    assert!(
+        output.contains("it lost 4 of its 5 secrets; --accept-removals removes them"),
+        "{output}"
+    );
     host.driver(&["gc", "--accept-removals"]).ok();
     assert_eq!(registered(&host), 1);
     host.driver(&["restore", "--all"]).ok();
@@ -164,21 +168,21 @@ fn host_id(record: &str, name: &str) -> String {
     record["nameToID"][name].as_str().unwrap().to_owned()
 }
 
-/// There is no way back from this one.
+/// This removal cannot be undone.
 #[test]
 fn gc_removes_file_driver_values_that_psi_serves() {
     let host = Host::with_myapp(&json!({"A": "1"}));
     host.set_up(&[]);
     let create = |name: &str| {
-        let folder = host.podman.secrets_folder().join("filedriver");
-        let path = format!("--driver-opts=path={}", folder.display());
+        let directory = host.podman.secrets_directory().join("filedriver");
+        let path = format!("--driver-opts=path={}", directory.display());
         let made = host.podman.run(&["secret", "create", "--driver=file", &path, name, "-"], "old");
         assert_eq!(made.code, 0, "{}", made.stderr);
     };
     create("used");
     create("unreferenced");
-    let clear = host.podman.secrets_folder().join("filedriver/secretsdata.json");
-    let record = host.podman.secrets_folder().join("secrets.json");
+    let clear = host.podman.secrets_directory().join("filedriver/secretsdata.json");
+    let record = host.podman.secrets_directory().join("secrets.json");
     let values = || {
         let values: Value = serde_json::from_slice(&fs::read(&clear).unwrap()).unwrap();
         values.as_object().unwrap().len()
@@ -197,23 +201,23 @@ fn gc_removes_file_driver_values_that_psi_serves() {
     one_less["secrets"].as_object_mut().unwrap().remove(&id);
     fs::write(&record, one_less.to_string()).unwrap();
     let outcome = host.driver(&["gc"]).run();
-    let told = String::from_utf8(outcome.stdout).unwrap();
-    assert_eq!((outcome.code, values()), (1, 2), "{told}");
+    let output = String::from_utf8(outcome.stdout).unwrap();
+    assert_eq!((outcome.code, values()), (1, 2), "{output}");
     assert!(
-        told.contains("kept 1 plaintext value") && told.contains("--remove-plaintext"),
-        "{told}"
+        output.contains("kept 1 plaintext value") && output.contains("--remove-plaintext"),
+        "{output}"
     );
     // psid has another value under this id.
     host.instance.driver(&["store"]).id(&id).stdin("another").ok();
     let outcome = host.driver(&["gc", "--remove-plaintext"]).run();
-    let told = String::from_utf8(outcome.stdout).unwrap();
-    assert!(outcome.code == 1 && told.contains("psid has another value"), "{told}");
+    let printed = String::from_utf8(outcome.stdout).unwrap();
+    assert!(outcome.code == 1 && printed.contains("psid has another value"), "{printed}");
     assert_eq!(values(), 2);
     host.instance.driver(&["delete", &id]).ok();
     host.driver(&["gc", "--remove-plaintext"]).run();
     assert_eq!(values(), 1);
     host.podman.container(&["--secret=used"], "test \"$(cat /run/secrets/used)\" = old");
-    // The same value under the same id is proof enough.
+    // The same value under the same id is proof.
     fs::write(&record, &whole).unwrap();
     let used = host_id(&whole, "used");
     host.instance.driver(&["store"]).id(&used).stdin("old").ok();
@@ -224,16 +228,17 @@ fn gc_removes_file_driver_values_that_psi_serves() {
     assert_eq!(values(), 0);
 }
 
-/// Podman holds no lock between its answers: secrets are made all the while, psi's and the file driver's.
+/// Podman holds no lock between its answers: meanwhile, secrets of psi and of the file driver are
+/// created.
 #[test]
 fn gc_keeps_secrets_created_meanwhile() {
     let host = Host::with_myapp(&json!({"A": "1"}));
     host.set_up(&[]);
-    let bin = host.instance.folder().join("bin");
+    let bin = host.instance.directory().join("bin");
     fs::create_dir(&bin).unwrap();
     let path = std::env::var("PATH").unwrap();
-    let clear = host.podman.secrets_folder().join("filedriver");
-    // A podman beside which others make secrets, before and after each of its answers.
+    let clear = host.podman.secrets_directory().join("filedriver");
+    // A podman during whose answers others create secrets.
     let script = format!(
         "#!/bin/sh\nPATH='{path}'\n\
          made() {{ printf hunter2 | podman secret create --driver=file --driver-opts=path={clear} \"$1-file\" -\n\
@@ -243,8 +248,8 @@ fn gc_keeps_secrets_created_meanwhile() {
     );
     fs::write(bin.join("podman"), script).unwrap();
     fs::set_permissions(bin.join("podman"), fs::Permissions::from_mode(0o755)).unwrap();
-    let told = host.driver(&["gc"]).env("PATH", format!("{}:{path}", bin.display())).text();
-    assert!(told.starts_with("nothing to remove\n"), "{told}");
+    let output = host.driver(&["gc"]).env("PATH", format!("{}:{path}", bin.display())).text();
+    assert!(output.starts_with("nothing to remove\n"), "{output}");
     let made: Vec<String> = host.ids().into_keys().filter(|name| name.contains('-')).collect();
     assert!(made.iter().filter(|name| name.starts_with("after")).count() >= 4, "{made:?}");
     for name in made.iter().filter(|name| name.ends_with("-file")) {
@@ -256,18 +261,18 @@ fn gc_keeps_secrets_created_meanwhile() {
     }
 }
 
-/// What is in a home is its user's to choose, and gc is root.
+/// A user chooses the files in their home, and gc runs as root.
 #[test]
 fn gc_is_not_blocked_by_files_in_a_home() {
     let host = Host::with_myapp(&json!({"A": "1"}));
     host.set_up(&[]);
     host.instance.driver(&["store"]).id(id(1)).stdin("a literal").ok();
     host.instance.driver(&["store"]).id(id(2)).stdin("theirs").ok();
-    let home = host.instance.folder().join("home");
+    let home = host.instance.directory().join("home");
     let secrets = home.join(".local/share/containers/storage/secrets");
     let (record, lock) = (secrets.join("secrets.json"), secrets.join("secrets.lock"));
     fs::create_dir_all(&secrets).unwrap();
-    let passwd = host.instance.folder().join("passwd");
+    let passwd = host.instance.directory().join("passwd");
     fs::write(&passwd, format!("root:x:0:0::/root:/bin/sh\na:x:1:1::{}:\n", home.display()))
         .unwrap();
     let script = format!("mount --bind {} /etc/passwd && exec \"$@\"", passwd.display());
@@ -276,11 +281,11 @@ fn gc_is_not_blocked_by_files_in_a_home() {
     let known = json!({"secrets": {id(2): {}}}).to_string();
     let is_left_out = |why: &str| {
         let outcome = gc(&[]);
-        let told = String::from_utf8(outcome.stdout).unwrap();
-        assert_eq!(outcome.code, 1, "{told}");
+        let output = String::from_utf8(outcome.stdout).unwrap();
+        assert_eq!(outcome.code, 1, "{output}");
         let line = format!("not read: {}: ", secrets.parent().unwrap().display());
-        assert!(told.contains(&line) && told.contains(why), "{told}");
-        assert_eq!(host.instance.driver(&["list"]).text().lines().count(), 3, "{told}");
+        assert!(output.contains(&line) && output.contains(why), "{output}");
+        assert_eq!(host.instance.driver(&["list"]).text().lines().count(), 3, "{output}");
         fs::remove_file(&record).unwrap();
         fs::remove_file(&lock).unwrap();
     };
@@ -310,18 +315,18 @@ fn gc_is_not_blocked_by_files_in_a_home() {
     is_left_out("has held secrets.lock for 5 s");
     drop(held);
 
-    // A link of the user's.
+    // A link made by the user.
     fs::write(&record, &known).unwrap();
     fs::write(&lock, "").unwrap();
     let local = home.join(".local");
     chown(&home, Some(1), None).unwrap();
     fs::rename(&local, home.join("elsewhere")).unwrap();
     symlink("elsewhere", &local).unwrap();
-    let told = String::from_utf8(gc(&[]).stdout).unwrap();
-    assert!(told.contains(".local is a symbolic link"), "{told}");
+    let printed = String::from_utf8(gc(&[]).stdout).unwrap();
+    assert!(printed.contains(".local is a symbolic link"), "{printed}");
     assert_eq!(registered(&host), 3);
 
-    // Read as it is: what it has is known, and what it loses later is proven to be unused.
+    // Now the record is readable: its secrets are known, and what it loses later is proven unused.
     fs::remove_file(&local).unwrap();
     fs::rename(home.join("elsewhere"), &local).unwrap();
     chown(&home, Some(0), None).unwrap();

@@ -1,4 +1,4 @@
-//! `podman secret …`: what podman asks of its driver, in its order, and what becomes of failures.
+//! `podman secret …`: the driver calls of podman, their order, and failures.
 
 use serde_json::json;
 
@@ -13,7 +13,7 @@ fn running() -> (FakeInfisical, Instance, Psid, Podman) {
     (infisical, instance, psid, podman)
 }
 
-/// The names that podman knows.
+/// The secret names that podman lists.
 #[track_caller]
 fn names(podman: &Podman) -> Vec<String> {
     let listed = podman.ok(&["secret", "ls", "--format", "{{.Name}}"]);
@@ -22,7 +22,7 @@ fn names(podman: &Podman) -> Vec<String> {
     names
 }
 
-/// The line of psi-driver among what podman says besides.
+/// The line of psi-driver in podman's output.
 #[track_caller]
 fn driver_line(stderr: &str) -> String {
     let ours: Vec<_> = stderr.lines().filter(|line| line.starts_with("psi-driver: ")).collect();
@@ -40,7 +40,7 @@ fn podman_creates_lists_inspects_shows_and_removes_a_secret() {
     let listed = podman.ok(&["secret", "ls", "--format", "{{.ID}} {{.Driver}}"]);
     assert!(listed.lines().any(|line| line == format!("{made} shell")), "{listed}");
 
-    // Permanent, and told to whoever may ask podman: commands, and nothing else (N9).
+    // Podman stores the options and shows them to every user: they are commands only (N9).
     let options = podman.driver_options("app.a");
     assert_eq!(options.len(), 4);
     for (verb, command) in &options {
@@ -71,8 +71,8 @@ fn podman_creates_lists_inspects_shows_and_removes_a_secret() {
     assert_eq!(instance.driver(&["list"]).text(), "");
 }
 
-/// `--replace` deletes the old id before it stores the new one. Of a name that is not there, podman
-/// ≥ 5.1 deletes the id "", goes on when that fails, and drops somebody else's secret when it does not.
+/// `--replace` deletes the old id before it stores the new one. For a missing name, podman ≥ 5.1
+/// deletes the id "", continues if that fails, and drops another secret if it succeeds.
 #[test]
 fn replace_gives_the_new_value_and_affects_no_other() {
     let (_infisical, instance, _psid, podman) = running();
@@ -91,17 +91,17 @@ fn replace_gives_the_new_value_and_affects_no_other() {
         assert_eq!(instance.driver(&["lookup"]).id(new).text(), "new");
         assert_eq!(names(&podman), ["app", "other"]);
     } else {
-        // This podman cannot: its driver's commands, in the order of one that can.
+        // This podman cannot: the test runs its driver's commands in the order of one that can.
         let options = podman.driver_options("other");
-        let said = |command: &str, id: &str, stdin: &str| {
+        let answer = |command: &str, id: &str, stdin: &str| {
             let Outcome { code, stdout, stderr } = podman.as_podman(command, id, stdin);
             (code, String::from_utf8(stdout).unwrap() + &stderr)
         };
-        let (code, words) = said(&options["delete"], "", "");
+        let (code, words) = answer(&options["delete"], "", "");
         assert!(code != 0 && words.is_empty(), "{code}: {words}");
-        assert_eq!(said(&options["store"], &id(1), "old"), (0, String::new()));
-        assert_eq!(said(&options["delete"], &id(1), ""), (0, String::new()));
-        assert_eq!(said(&options["store"], &id(2), "new"), (0, String::new()));
+        assert_eq!(answer(&options["store"], &id(1), "old"), (0, String::new()));
+        assert_eq!(answer(&options["delete"], &id(1), ""), (0, String::new()));
+        assert_eq!(answer(&options["store"], &id(2), "new"), (0, String::new()));
         instance.driver(&["lookup"]).id(id(1)).fails(66);
         assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "new");
     }
@@ -112,7 +112,7 @@ fn replace_gives_the_new_value_and_affects_no_other() {
     );
 }
 
-/// Podman keeps a secret whose driver fails to delete it, so one that psid lost must go.
+/// Podman keeps a secret whose driver fails to delete it, so a delete of a lost one must succeed.
 #[test]
 fn secret_lost_by_psid_is_reported_and_removable() {
     let (_infisical, instance, psid, podman) = running();
@@ -121,7 +121,8 @@ fn secret_lost_by_psid_is_reported_and_removable() {
     psid.terminate();
     std::fs::remove_file(instance.state().join("secrets").join(&lost)).unwrap();
     let _psid = instance.start();
-    // Podman itself says "no such secret data" of whatever failed: our line is all there is.
+    // Podman itself reports "no such secret data" for every failure: only psi-driver's line has the
+    // cause.
     let stderr = podman.fails(&["run", "--rm", "--secret=lost", IMAGE, "sh", "-c", "exit 0"], b"");
     let line = driver_line(&stderr);
     assert!(line.contains(&lost) && line.contains("no such secret registered"), "{line}");
@@ -129,7 +130,7 @@ fn secret_lost_by_psid_is_reported_and_removable() {
     assert_eq!(names(&podman), ["kept"]);
 }
 
-/// A secret that was not deleted must not seem to be.
+/// A failed removal must be reported.
 #[test]
 fn removal_without_psid_fails_and_keeps_the_secret() {
     let (_infisical, instance, psid, podman) = running();
@@ -174,7 +175,7 @@ fn refused_store_leaves_nothing() {
     );
 }
 
-/// N4: the Python PSI's `cache invalidate NAME` matched nothing, for its keys were HMACs.
+/// N4: the Python PSI's `cache invalidate NAME` matched nothing, because its keys were HMACs.
 #[test]
 fn n4_podman_names_are_accepted() {
     let (infisical, instance, _psid, podman) = running();

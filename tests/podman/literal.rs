@@ -1,11 +1,11 @@
-//! `psictl add NAME --literal`, and what is done by hand about single secrets.
+//! `psictl add NAME --literal`, and commands for single secrets.
 
 use serde_json::json;
 
 use psi_harness::Host;
 use psi_harness::program;
 
-/// It would be a reference, or be refused as a mistaken one.
+/// Without `--literal` it would be a reference or be refused.
 #[test]
 fn literal_that_resembles_a_reference_is_added_unchanged() {
     let host = Host::with_myapp(&json!({"A": "1"}));
@@ -20,14 +20,14 @@ fn literal_that_resembles_a_reference_is_added_unchanged() {
     ];
     for (number, text) in texts.iter().enumerate() {
         let name = format!("literal-{number}");
-        let told = add(&name).stdin(text).text();
-        assert_eq!(told, format!("created podman secret {name}, a literal that psid encrypts\n"));
+        let output = add(&name).stdin(text).text();
+        assert_eq!(output, format!("created podman secret {name}, a literal that psid encrypts\n"));
         assert_eq!(host.lookup(&name), *text);
         let options = host.podman.driver_options(&name);
         assert_eq!(options["store"], format!("exec {driver} store --literal"));
         assert_eq!(options["lookup"], format!("exec {driver} lookup"));
     }
-    // Its commands are as they should be.
+    // Podman's record has the right commands.
     host.dry_run(0);
     let id = &host.ids()["literal-0"];
     host.podman.ok(&["secret", "rm", "literal-0"]);
@@ -46,8 +46,8 @@ fn id_deleted_by_command_can_be_restored() {
     for args in [&["delete", id.as_str()][..], &["delete", id.as_str(), "--force"]] {
         host.instance.driver(args).ok();
         host.instance.driver(&["lookup"]).id(&id).fails(66);
-        let told = host.driver(&["restore", &id]).text();
-        assert_eq!(told, "restored; podman still has it, as by-hand\n");
+        let output = host.driver(&["restore", &id]).text();
+        assert_eq!(output, "restored; podman still has it, as by-hand\n");
         assert_eq!(host.lookup("by-hand"), "a literal");
     }
     let line = host.instance.driver(&["delete", "../etc"]).fails(65);

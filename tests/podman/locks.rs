@@ -1,4 +1,4 @@
-//! Podman's lock, kept by somebody.
+//! Podman's lock, held by another process.
 
 use std::fs;
 
@@ -6,17 +6,20 @@ use serde_json::json;
 
 use psi_harness::{Host, lock_as_podman, program};
 
-/// A podman that hangs in its driver holds it; a setup that corrects podman's record must not hang with it.
+/// A podman that hangs in its driver holds the lock; a setup that corrects podman's record must not
+/// hang too.
 #[test]
 fn held_lock_is_75_and_names_the_holder() {
     let host = Host::with_myapp(&json!({"A": "1"}));
     host.set_up(&[]);
     let driver = program("psi-driver");
-    let path =
-        format!("--driver-opts=path={}", host.podman.secrets_folder().join("filedriver").display());
+    let path = format!(
+        "--driver-opts=path={}",
+        host.podman.secrets_directory().join("filedriver").display()
+    );
     let create = ["secret", "create", "--driver=file", &path, "old", "-"];
     assert_eq!(host.podman.run(&create, "hunter2").code, 0);
-    let lock = host.podman.secrets_folder().join("filedriver/secretsdata.lock");
+    let lock = host.podman.secrets_directory().join("filedriver/secretsdata.lock");
     let held = fs::File::options().read(true).write(true).open(&lock).unwrap();
     lock_as_podman(&held);
     let args = ["migrate", "--from", "file", "--program", driver.to_str().unwrap()];

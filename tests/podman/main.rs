@@ -1,14 +1,14 @@
-//! Real podman, real containers: what psi is for.
+//! Tests with a real podman and real containers.
 
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a test ends at the first surprise, and is a program of its own"
+    reason = "a panic is the failure of a test"
 )]
 
+mod containers;
 mod from_python;
 mod gc;
-mod job;
 mod lifecycle;
 mod literal;
 mod locks;

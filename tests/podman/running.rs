@@ -1,5 +1,5 @@
-//! Containers that run already: podman resolves a variable's secret again at each exec and at each
-//! healthcheck, and a lookup that fails then can end a healthy container.
+//! Running containers: podman resolves a variable's secret again at each exec and health check, and
+//! a failed lookup can kill a healthy container.
 
 use std::os::unix::net::UnixListener;
 
@@ -9,16 +9,16 @@ use psi_harness::{FakeInfisical, Instance, LIMIT, eventually, is_readable, refer
 use psi_harness::{IMAGE, Podman};
 
 const VALUE: &str = "db.example";
-/// Succeeds where the variable is what it should be.
+/// Succeeds if the variable has the right value.
 const CHECK: &str = "test \"$HOST\" = db.example";
 
-/// A container whose variable HOST is a secret, and that sleeps.
+/// A sleeping container with a secret in its variable HOST.
 #[track_caller]
 fn start_sleeper(podman: &Podman) {
     podman.create("host", reference("/myapp", "DB_HOST"));
     let secret = "--secret=host,type=env,target=HOST";
     let check = format!("--health-cmd={CHECK}");
-    // Nothing runs the checks by itself: that would take systemd.
+    // The test runs the checks itself: a timer would need systemd.
     let args = ["run", "-d", "--name=app", secret, &check, "--health-interval=disable", IMAGE];
     podman.ok(&[&args[..], &["sleep", "1000"]].concat());
 }
@@ -56,12 +56,12 @@ fn exec_and_healthcheck_are_served_from_ram() {
     infisical.kill();
     exec(&podman);
     check_health(&podman);
-    // The check can fail: it is the variable that it looks at.
+    // The check can fail: it depends on the variable.
     podman.fails(&["exec", "-e", "HOST=another", "app", "sh", "-c", "test \"$HOST\" = x"], b"");
 }
 
-/// Systemd's timers, which run the healthchecks, set nothing but PATH; what podman itself needs here
-/// to find the test's store is added, and the socket, which is not in its place.
+/// Systemd's timers, which run health checks, set only PATH; the test adds what podman needs to
+/// find the test's store, and the socket's path.
 #[test]
 fn nearly_empty_environment_suffices() {
     let (_infisical, instance) = instance();
@@ -79,7 +79,7 @@ fn nearly_empty_environment_suffices() {
     }
 }
 
-/// An upgrade restarts psid; systemd keeps the socket meanwhile, and so the test does.
+/// An upgrade restarts psid while systemd holds the socket, as the test does.
 #[test]
 fn exec_waits_for_a_psid_that_restarts_behind_its_socket() {
     let (_infisical, instance) = instance();
@@ -109,7 +109,7 @@ fn exec_waits_for_a_psid_that_restarts_with_its_socket() {
     psid.terminate();
     std::thread::scope(|scope| {
         let call = scope.spawn(|| exec(&podman));
-        // It is psi-driver's turn once podman holds the lock that it takes for a lookup.
+        // Podman runs psi-driver while it holds its lock.
         eventually("podman to run the driver", || driver_of(&instance));
         let _psid = instance.start();
         call.join().unwrap();
@@ -136,21 +136,22 @@ fn containers_start_in_parallel() {
     assert_eq!(infisical.reads(), 1, "one fetch serves all who want the same value");
 }
 
-/// Waits until somebody has connected whom nobody has accepted.
+/// Waits until a connection is queued that nothing has accepted.
 #[track_caller]
 fn await_caller(listener: &UnixListener) {
     assert!(is_readable(listener, LIMIT), "podman did not call the driver");
 }
 
-/// The pid of a psi-driver that was told the socket of `instance`.
+/// The pid of a psi-driver that uses the socket of `instance`.
 fn driver_of(instance: &Instance) -> Option<u32> {
     let socket = format!("PSI_SOCKET={}", instance.socket().display());
     std::fs::read_dir("/proc").unwrap().find_map(|process| {
-        let folder = process.ok()?.path();
-        let name = std::fs::read_to_string(folder.join("comm")).ok()?;
-        let environment = std::fs::read(folder.join("environ")).ok()?;
-        let told = environment.split(|byte| *byte == 0).any(|entry| entry == socket.as_bytes());
-        let pid = folder.file_name()?.to_str()?.parse().ok()?;
-        (name.trim() == "psi-driver" && told).then_some(pid)
+        let directory = process.ok()?.path();
+        let name = std::fs::read_to_string(directory.join("comm")).ok()?;
+        let environment = std::fs::read(directory.join("environ")).ok()?;
+        let has_socket =
+            environment.split(|byte| *byte == 0).any(|entry| entry == socket.as_bytes());
+        let pid = directory.file_name()?.to_str()?.parse().ok()?;
+        (name.trim() == "psi-driver" && has_socket).then_some(pid)
     })
 }

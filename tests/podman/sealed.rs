@@ -20,7 +20,7 @@ fn printed_command_registers_a_secret_for_a_container() {
     assert_eq!((code, stderr.as_str()), (0, ""));
     let id = String::from_utf8(stdout).unwrap();
 
-    // The token is there for the first lookup, and not needed for the next ones.
+    // The token is needed for the first lookup only.
     let script = "cp /run/secrets/registry.pw /out/mount";
     let got = podman.container(&["--secret", "registry.pw"], script);
     assert_eq!(got["mount"], secret);

@@ -98,7 +98,7 @@ fn config_of_root_alone_is_found_by_its_reader() {
         let start = instance.psid().with_program(&program).args(&["check"]);
         start.through(&["setpriv", "--reuid=1234", "--regid=1234", "--clear-groups"]).run()
     };
-    for directory in [instance.folder(), &instance.folder().join("etc")] {
+    for directory in [instance.directory(), &instance.directory().join("etc")] {
         fs::set_permissions(directory, Permissions::from_mode(0o755)).unwrap();
     }
     fs::set_permissions(instance.config(), Permissions::from_mode(0o600)).unwrap();

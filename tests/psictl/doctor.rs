@@ -1,4 +1,4 @@
-//! What the doctor finds, each with its remedy.
+//! The doctor's findings, each with its remedy.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use psi_harness::Host;
 use psi_harness::{Outcome, program, reference};
 
-/// Podman's config of these tests holds psi's drop-in, and its container runtime's options besides.
+/// The findings; podman's config of these tests is psi's drop-in and the options of its runtime.
 fn doctor(host: &Host) -> (i32, Vec<(String, String)>) {
-    let told = report(host);
+    let report = report(host);
     let text = |value: &Value| value.as_str().unwrap().to_owned();
-    // Of the podman that the tests run on, and not of the host: H9 has a test of its own.
-    let all = told["findings"].as_array().unwrap().iter();
+    // Findings about the podman that the tests run on are left out: H9 has a test of its own.
+    let all = report["findings"].as_array().unwrap().iter();
     let all = all.filter(|finding| finding["cause"] != "podman-defect");
     let line = |finding: &Value| {
         let cause = text(&finding["cause"]);
@@ -21,7 +21,7 @@ fn doctor(host: &Host) -> (i32, Vec<(String, String)>) {
         let names: Vec<String> = finding["affects"].as_array().unwrap().iter().map(text).collect();
         format!("{}; {} {names:?}", text(&finding["what"]), text(&finding["remedy"]))
     };
-    let code = i32::from(told["well"] != true);
+    let code = i32::from(report["well"] != true);
     (code, all.map(|finding| (text(&finding["severity"]), line(finding))).collect())
 }
 
@@ -32,12 +32,12 @@ fn report(host: &Host) -> Value {
     let call = call.env("CREDENTIALS_DIRECTORY", host.instance.credentials());
     let Outcome { code, stdout, stderr } = call.run();
     assert_eq!(stderr, "");
-    let told: Value = serde_json::from_slice(&stdout).unwrap();
-    assert_eq!(told["well"], code == 0, "{told}");
-    told
+    let report: Value = serde_json::from_slice(&stdout).unwrap();
+    assert_eq!(report["well"], code == 0, "{report}");
+    report
 }
 
-/// The one finding that has these words, and its severity.
+/// The severity and text of the one finding with these words.
 #[track_caller]
 fn found(host: &Host, words: &str) -> (String, String) {
     let (_, findings) = doctor(host);
@@ -77,8 +77,8 @@ fn doctor_reports_a_healthy_host() {
         quadlets.to_str().unwrap(),
     ];
     let call = host.driver(&args).env("CREDENTIALS_DIRECTORY", host.instance.credentials());
-    let told = call.text();
-    assert!(told.ends_with("no problem found\n"), "{told}");
+    let output = call.text();
+    assert!(output.ends_with("no problem found\n"), "{output}");
     assert_eq!(report(&host)["units"], json!([]));
 }
 
@@ -109,16 +109,16 @@ fn doctor_reports_what_stops_containers_as_error() {
 
 /// The units that do not start, with the causes.
 fn units(host: &Host) -> Vec<(String, Vec<String>)> {
-    let told = report(host);
+    let report = report(host);
     let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let all = told["units"].as_array().unwrap().iter().map(|unit| {
+    let all = report["units"].as_array().unwrap().iter().map(|unit| {
         (text(&unit["unit"]), unit["causes"].as_array().unwrap().iter().map(text).collect())
     });
     all.collect()
 }
 
-/// F: thirteen lines for one cause before. The remedy is the key's, never "create it again" for a literal that
-/// comes back with the key.
+/// F: there were thirteen lines for one cause. The remedy restores the key, and never advises to
+/// create a literal again that the key opens.
 #[test]
 fn missing_key_is_one_finding_with_all_affected_literals_and_units() {
     let mut host = well(&json!({"A": "1"}));
@@ -138,11 +138,11 @@ fn missing_key_is_one_finding_with_all_affected_literals_and_units() {
     assert_eq!(findings.len(), 1, "{findings:#?}");
 }
 
-/// A1, H4: what podman does not tell is not taken for gone.
+/// A1, H4: a secret that podman does not list is not reported as gone.
 #[test]
 fn doctor_does_not_advise_gc_if_podman_knows_no_secret() {
     let host = well(&json!({"A": "1", "B": "2"}));
-    let record = host.podman.secrets_folder().join("secrets.json");
+    let record = host.podman.secrets_directory().join("secrets.json");
     let saved = fs::read(&record).unwrap();
     fs::remove_file(&record).unwrap();
     let (severity, line) = found(&host, "podman has none of the 2 secrets of psid");
@@ -157,7 +157,7 @@ fn doctor_does_not_advise_gc_if_podman_knows_no_secret() {
 fn doctor_reports_two_secrets_of_one_name() {
     let host = well(&json!({"A": "1"}));
     host.podman.create("twice", "one");
-    let record = host.podman.secrets_folder().join("secrets.json");
+    let record = host.podman.secrets_directory().join("secrets.json");
     let mut value: Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
     let secrets = value["secrets"].as_object_mut().unwrap();
     let (_, one) = secrets.iter().find(|(_, one)| one["name"] == "twice").unwrap();
@@ -165,14 +165,14 @@ fn doctor_reports_two_secrets_of_one_name() {
     let id = psi_harness::id(7);
     other["id"] = json!(id);
     secrets.insert(id.clone(), other);
-    // As a `--replace` leaves them whose delete was refused.
+    // The result of a `--replace` whose delete was refused.
     value["idToName"][&id] = json!("twice");
     value["nameToID"]["twice"] = json!(id);
     fs::write(&record, value.to_string()).unwrap();
     is_warning(&host, "podman has 2 secrets with the name twice");
 }
 
-/// A psid that was killed by a delete within ten minutes knows the way back.
+/// A secret that psid deleted within the last ten minutes can be restored.
 #[test]
 fn restore_brings_back_a_secret_deleted_without_podman() {
     let host = well(&json!({"A": "1"}));
@@ -208,8 +208,8 @@ fn doctor_reports_uncached_secrets() {
     );
 }
 
-/// What podman copied into secrets stays: the Python PSI's commands, with its token, or a psi-driver that was
-/// elsewhere once (N9).
+/// Podman copies the commands into each secret: those of the Python PSI, with its token, or of a
+/// psi-driver in another place, remain (N9).
 #[test]
 fn doctor_reports_outdated_driver_options() {
     let host = well(&json!({"A": "1"}));
@@ -223,7 +223,7 @@ fn doctor_reports_outdated_driver_options() {
         "old",
         "curl -sf --unix-socket /run/psi/psi.sock -H 'Authorization: Bearer hunter2' http://localhost/lookup/$SECRET_ID",
     );
-    let (severity, line) = found(&host, "the Python PSI's commands");
+    let (severity, line) = found(&host, "commands of psi version 1");
     assert_eq!(severity, "error");
     assert!(line.contains("bearer token") && line.contains("migrate --from psi"), "{line}");
     assert!(!line.contains("hunter2"));
@@ -232,19 +232,19 @@ fn doctor_reports_outdated_driver_options() {
     is_error(&host, "for 1 of them it does not exist");
     host.podman.ok(&["secret", "rm", "moved"]);
     create("theirs", "exec pass show $SECRET_ID");
-    assert_eq!(doctor(&host), (0, Vec::new()), "another driver's are no affair of psi's");
+    assert_eq!(doctor(&host), (0, Vec::new()), "secrets of another driver are not psi's");
 }
 
 /// `create --replace` and migrations by hand leave the old value in the file driver's file.
 #[test]
 fn doctor_reports_and_gc_removes_plaintext_of_the_file_driver() {
     let host = well(&json!({"A": "1"}));
-    let folder = host.podman.secrets_folder().join("filedriver");
-    let path = format!("--driver-opts=path={}", folder.display());
+    let directory = host.podman.secrets_directory().join("filedriver");
+    let path = format!("--driver-opts=path={}", directory.display());
     let create = ["secret", "create", "--driver=file", &path, "in-clear", "-"];
     assert_eq!(host.podman.run(&create, "hunter2").code, 0);
     is_warning(&host, "podman's file driver keeps 1 secret in plaintext: in-clear");
-    let data = folder.join("secretsdata.json");
+    let data = directory.join("secretsdata.json");
     let text = fs::read_to_string(&data).unwrap();
     let left = text.replace("{", &format!("{{\"{}\": \"aHVudGVyMg==\",", "0".repeat(25)));
     fs::write(&data, left).unwrap();
@@ -252,8 +252,8 @@ fn doctor_reports_and_gc_removes_plaintext_of_the_file_driver() {
         &host,
         "holds 1 value in plaintext of secrets that are in another driver or deleted",
     );
-    let told = host.driver(&["gc", "--remove-plaintext"]).text();
-    assert!(told.starts_with("removed 1 plaintext value from "), "{told}");
+    let output = host.driver(&["gc", "--remove-plaintext"]).text();
+    assert!(output.starts_with("removed 1 plaintext value from "), "{output}");
     assert_eq!(doctor(&host).1.len(), 1);
     let value: Value = serde_json::from_slice(&fs::read(&data).unwrap()).unwrap();
     assert_eq!(value, serde_json::from_str::<Value>(&text).unwrap());
@@ -271,9 +271,9 @@ fn doctor_reports_copies_that_podman_writes() {
     let (severity, line) = found(&host, "running container");
     assert_eq!(severity, "note");
     assert!(line.contains("in plaintext below") && line.contains(": app; "), "{line}");
-    // And it is so: podman's own files hold the value.
+    // Podman's own files do hold the value.
     assert!(
-        psi_harness::folder_holds(&host.podman.secrets_folder().join(".."), b"value of A")
+        psi_harness::directory_holds(&host.podman.secrets_directory().join(".."), b"value of A")
             .is_some()
     );
     host.podman.ok(&["kill", "app"]);
@@ -288,7 +288,7 @@ fn doctor_reports_copies_that_podman_writes() {
 #[test]
 fn doctor_names_the_config_file_that_overrides() {
     let host = well(&json!({"A": "1"}));
-    let config = host.instance.folder().join("containers.conf");
+    let config = host.instance.directory().join("containers.conf");
     let (_, own) = host.podman.environment().find(|(name, _)| *name == "CONTAINERS_CONF").unwrap();
     let own = fs::read_to_string(own).unwrap();
     let with = |text: &str| {
@@ -298,23 +298,23 @@ fn doctor_names_the_config_file_that_overrides() {
         let call = host.driver(&args).env("CONTAINERS_CONF", &config);
         String::from_utf8(call.run().stdout).unwrap()
     };
-    let told = with(&format!("{own}root = \"/x\"\n"));
+    let output = with(&format!("{own}root = \"/x\"\n"));
     let line = format!("error: {} sets [secrets.opts] root", config.display());
-    assert!(told.contains(&line), "{told}");
-    // And podman does refuse it.
+    assert!(output.contains(&line), "{output}");
+    // Podman does refuse it.
     let mut create = host.podman.command(&["secret", "create", "x", "-"]);
     create.env("CONTAINERS_CONF", &config);
     let refused = psi_harness::run(create, b"x");
     assert!(refused.stderr.contains("invalid shell driver option"), "{}", refused.stderr);
-    let told = with(&own.replace("driver = \"shell\"", "driver = \"file\""));
-    assert!(told.contains("keeps new secrets in podman's file driver"), "{told}");
+    let output = with(&own.replace("driver = \"shell\"", "driver = \"file\""));
+    assert!(output.contains("stores new secrets with podman's file driver"), "{output}");
 }
 
 #[test]
 fn doctor_checks_permissions_and_credentials() {
     let host = well(&json!({"A": "1"}));
     fs::set_permissions(host.instance.socket(), fs::Permissions::from_mode(0o666)).unwrap();
-    is_warning(&host, "others than root may connect");
+    is_warning(&host, "other users than root may connect");
     fs::set_permissions(host.instance.socket(), fs::Permissions::from_mode(0o600)).unwrap();
     host.instance.take_client_secret();
     is_warning(&host, "the credential infisical-client-secret is not in");
@@ -328,7 +328,7 @@ fn doctor_checks_permissions_and_credentials() {
         "{about:?}"
     );
     assert!(
-        about.iter().any(|(_, line)| line.contains("does not tell what it is sealed to")),
+        about.iter().any(|(_, line)| line.contains("does not show what it is sealed to")),
         "{about:?}"
     );
     host.instance.take_key();
@@ -340,9 +340,9 @@ fn doctor_reports_quadlet_files_of_the_python_psi() {
     let host = well(&json!({"A": "1"}));
     fs::write(host.drop_in_path("myapp").with_file_name("50-secrets.conf"), "[Container]\n")
         .unwrap();
-    is_warning(&host, "drop-ins of the Python PSI are still installed");
+    is_warning(&host, "drop-ins of psi version 1 are still installed");
     fs::write(host.quadlets().join("psi-secrets-setup.container"), "[Container]\n").unwrap();
-    is_warning(&host, "units of the Python PSI are still installed");
+    is_warning(&host, "units of psi version 1 are still installed");
     fs::remove_file(host.quadlets().join("myapp.container")).unwrap();
     is_warning(&host, "has no effect: ");
 }

@@ -1,5 +1,5 @@
-//! What answers psi-driver is no psid, or one that went mad. The seeds are those of `tests/fuzz`: what psid
-//! answers, and what it never would.
+//! psi-driver against something that is not psid, or answers wrongly. The seeds are those of
+//! `tests/fuzz`.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -12,13 +12,13 @@ use psi_mutation::{Mutator, files, frames, words};
 
 use psi_harness::{Driver, Instance, LIMIT, Outcome, id, one_line, repository};
 
-/// The codes of the contract, but for usage.
+/// The exit statuses of the contract, except usage.
 const CODES: [i32; 8] = [0, 65, 66, 69, 74, 75, 76, 77];
-/// The number behind the mutations: the same ones each time.
+/// The seed of the mutations, which are the same in each run.
 const NUMBER: u64 = 1;
 
-/// An input: the first byte chooses the command, and after it a 1 says that frames are to be made of the
-/// rest (as for the fuzz target `driver`).
+/// Parses an input: the first byte chooses the command; a 1 after it means that the rest becomes
+/// frames (as for the fuzz target `driver`).
 fn read(input: &[u8]) -> (Vec<String>, Vec<u8>) {
     let commands = fs::read_to_string(repository().join("tests/fuzz/driver-commands")).unwrap();
     let (command, rest) = input.split_first().unwrap_or((&0, &[]));
@@ -32,11 +32,11 @@ fn read(input: &[u8]) -> (Vec<String>, Vec<u8>) {
 
 fn mutator(number: u64) -> Mutator {
     let fuzz = repository().join("tests/fuzz");
-    let dictionary = fs::read_to_string(fuzz.join("words/driver")).unwrap();
+    let dictionary = fs::read_to_string(fuzz.join("dictionaries/driver")).unwrap();
     Mutator::new(number, files(&fuzz.join("seeds/driver")).unwrap(), words(&dictionary))
 }
 
-/// Answers the first call with `answer`, and every further one with what another attempt cannot help.
+/// Answers the first call with `answer`, and each further one with an error that is not retried.
 fn answer(instance: &Instance, answer: Vec<u8>, hold: bool) {
     let _ = fs::remove_file(instance.socket());
     let listener = UnixListener::bind(instance.socket()).unwrap();
@@ -59,11 +59,11 @@ fn give(mut stream: UnixStream, bytes: Vec<u8>, hold: bool) {
     });
 }
 
-/// It ends by itself, in time, with a code of the contract and at most one line.
+/// Asserts that the program ends in time, with a status of the contract and at most one line.
 fn assert_in_order(driver: &Driver, input: &[u8]) -> Outcome {
     let began = Instant::now();
     let outcome = driver.run();
-    // Podman's patience is 10 s; the rest is for a machine that has other things to do.
+    // Podman's patience is 10 s; the rest is for a busy machine.
     assert!(began.elapsed() < LIMIT, "{:?} for {}", began.elapsed(), input.escape_ascii());
     assert!(CODES.contains(&outcome.code), "{outcome:?} for {}", input.escape_ascii());
     if !outcome.stderr.is_empty() {
@@ -87,7 +87,7 @@ fn psi_driver_ends_with_a_code_and_one_line_for_any_answer() {
     }
 }
 
-/// What begins as no HTTP/2 server does is told apart, and nothing is written to stdout.
+/// An answer that is not HTTP/2 has a message of its own, and nothing is written to stdout.
 #[test]
 fn random_bytes_are_69() {
     let instance = Instance::empty();
@@ -101,7 +101,7 @@ fn random_bytes_are_69() {
     }
 }
 
-/// The request waits for a window that may never come.
+/// The request waits for a window that may never open.
 #[test]
 fn store_ends_for_any_answer() {
     let instance = Instance::empty();
@@ -114,7 +114,7 @@ fn store_ends_for_any_answer() {
     }
 }
 
-/// The other end does not hang up: then the deadline ends it.
+/// The server does not close the connection: the deadline ends the call.
 #[test]
 fn psi_driver_ends_when_the_connection_stalls() {
     let mut mutator = mutator(NUMBER + 2);

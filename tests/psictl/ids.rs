@@ -1,4 +1,4 @@
-//! `SECRET_ID`: what is refused, and how, before any daemon is asked.
+//! `SECRET_ID`: checked before any call.
 
 use psi_harness::{Instance, id};
 
@@ -22,8 +22,8 @@ fn empty_id_is_refused() {
     }
 }
 
-/// Podman 5.1 and later delete the empty id on `create --replace` of a missing name. It goes on after
-/// a failure; after a success it would drop another secret.
+/// Podman 5.1 and later delete the empty id on `create --replace` of a missing name. Podman
+/// continues after a failure; after a success it would drop another secret.
 #[test]
 fn delete_of_the_empty_id_fails_silently() {
     let outcome = Instance::empty().driver(&["delete"]).id("").run();

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use psi_harness::{Driver, Instance};
 
-/// A user with a home of its own, so that nothing of the host is touched.
+/// A user with a home of its own, so that the test does not change the host.
 const USER: u32 = 34_567;
 
 fn home(instance: &Instance) -> PathBuf {
-    let home = instance.folder().join("home");
+    let home = instance.directory().join("home");
     if !home.exists() {
         fs::create_dir(&home).unwrap();
         std::os::unix::fs::chown(&home, Some(USER), Some(USER)).unwrap();
@@ -23,8 +23,8 @@ fn install(instance: &Instance, more: &[&str]) -> Driver {
     instance.driver(&args).env("HOME", home(instance)).user(instance, USER, USER)
 }
 
-/// N9: the Python PSI's drop-in held a bearer token, for `ps` and `podman secret inspect` to show. Podman
-/// copies these commands into every secret at its creation, so not a byte of them may change either.
+/// N9: the Python PSI's drop-in held a bearer token, visible in `ps` and `podman secret inspect`.
+/// Podman copies these commands into every secret at its creation, so no byte of them may change.
 #[test]
 fn n9_drop_in_matches_the_documents_and_has_no_secret() {
     let text = Instance::empty().driver(&["install", "--stdout"]).text();
@@ -43,28 +43,28 @@ fn n9_drop_in_matches_the_documents_and_has_no_secret() {
     );
 }
 
-/// N19: the Python PSI wrote its drop-in in place: podman could read a half.
+/// N19: the Python PSI wrote its drop-in in place: podman could read half of it.
 #[test]
 fn n19_drop_in_is_replaced_whole_and_only_if_it_differs() {
     let instance = Instance::empty();
     let path = home(&instance).join(".config/containers/containers.conf.d/50-psi.conf");
     let wrote = install(&instance, &[]).run();
     assert_eq!(wrote.code, 0, "{}", wrote.stderr);
-    let told = String::from_utf8(wrote.stdout).unwrap();
-    assert!(told.starts_with(&format!("wrote {}\n", path.display())), "{told}");
+    let output = String::from_utf8(wrote.stdout).unwrap();
+    assert!(output.starts_with(&format!("wrote {}\n", path.display())), "{output}");
     assert_eq!(fs::read_to_string(&path).unwrap(), install(&instance, &["--stdout"]).text());
     let meta = fs::metadata(&path).unwrap();
     assert_eq!((meta.permissions().mode() & 0o777, meta.uid()), (0o644, USER));
     let again = install(&instance, &[]).text();
     assert_eq!(again, format!("{} is up to date\n", path.display()));
     assert_eq!(fs::metadata(&path).unwrap().ino(), meta.ino());
-    // Whoever has the old file open keeps all of it: the new one is another file.
+    // A reader of the old file keeps all of it: the new one is another file.
     fs::write(&path, "# by hand").unwrap();
     assert_eq!(install(&instance, &[]).run().code, 0);
     assert_ne!(fs::metadata(&path).unwrap().ino(), meta.ino());
     assert_eq!(fs::read_to_string(&path).unwrap(), install(&instance, &["--stdout"]).text());
-    let folder = path.parent().unwrap();
-    assert_eq!(fs::read_dir(folder).unwrap().count(), 1, "no remnant");
+    let directory = path.parent().unwrap();
+    assert_eq!(fs::read_dir(directory).unwrap().count(), 1, "no remnant");
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn unwritable_drop_in_is_reported() {
     assert!(line.contains("; run it as the owner of podman's config"), "{line}");
 }
 
-/// Podman hands the command to `sh`.
+/// Podman passes the command to `sh`.
 #[test]
 fn program_path_that_a_shell_splits_is_refused() {
     let instance = Instance::empty();

@@ -1,4 +1,4 @@
-//! Who answers at the socket, if anybody: each has its code, its cause and its remedy.
+//! Listeners on the socket other than a working psid: each has its exit status, cause and remedy.
 
 use std::io::Write;
 use std::os::unix::net::UnixListener;
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use psi_harness::{Config, FakeInfisical, Instance, id};
 
-/// Something that is no psid listens: it answers each connection with `bytes`, and keeps it open.
+/// A listener that answers each connection with `bytes` and keeps it open.
 fn impostor(instance: &Instance, bytes: &'static [u8]) {
     let listener = UnixListener::bind(instance.socket()).unwrap();
     // The thread ends with the test's process; the socket goes with the instance.
@@ -52,7 +52,7 @@ fn socket_without_listener_is_69() {
     }
 }
 
-/// Podman holds a lock of the whole host meanwhile: `rm --all` of ten secrets took 100 s.
+/// Podman holds a host-wide lock meanwhile: `rm --all` of ten secrets took 100 s.
 #[test]
 fn podmans_calls_end_within_a_second_without_listener() {
     let instance = Instance::empty();
@@ -64,7 +64,7 @@ fn podmans_calls_end_within_a_second_without_listener() {
             let start = Instant::now();
             let line = instance.driver(&[verb]).id(id(1)).stdin("x").fails(69);
             let took = start.elapsed();
-            // The machine may be busy; what it was is ten seconds.
+            // The machine may be busy; a call used to take ten seconds.
             assert!(took < Duration::from_secs(4), "{verb}: {took:?}");
             assert!(took > Duration::from_millis(500), "{verb} waits for a restart: {took:?}");
             assert!(line.contains("no connection to psid at ") && line.contains(cause), "{line}");
@@ -73,7 +73,7 @@ fn podmans_calls_end_within_a_second_without_listener() {
     }
 }
 
-/// A socket unit holds the path while psid is restarted, however long that takes.
+/// A socket unit holds the path while psid restarts, however long that takes.
 #[test]
 fn lookup_waits_longer_for_a_socket_held_by_systemd() {
     let infisical = FakeInfisical::with(&json!({}));
@@ -90,7 +90,7 @@ fn lookup_waits_longer_for_a_socket_held_by_systemd() {
     });
 }
 
-/// The one deadline counts the retries: psid is killed again and again behind its socket.
+/// One deadline includes the retries: psid is killed repeatedly behind its socket.
 #[test]
 fn connect_retries_end_with_the_deadline() {
     let instance = Instance::empty();
@@ -117,7 +117,7 @@ fn silent_listener_is_69() {
     );
 }
 
-/// N17: the Python PSI's driver was curl without a time limit: podman's lock was held for ever.
+/// N17: the Python PSI's driver was curl without a timeout, and podman's lock was held for ever.
 #[test]
 fn n17_silent_listener_ends_by_the_deadline() {
     let instance = Instance::empty();

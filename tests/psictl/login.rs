@@ -194,7 +194,7 @@ fn given_secret_and_config_are_read_from_descriptors() {
     let instance = configured(&infisical);
     instance.take_client_secret();
     let (secret, candidate) =
-        (instance.folder().join("secret"), instance.folder().join("candidate"));
+        (instance.directory().join("secret"), instance.directory().join("candidate"));
     fs::write(&secret, format!("{CLIENT_SECRET}\n")).unwrap();
     fs::rename(instance.config(), &candidate).unwrap();
     let script = format!("exec \"$@\" 3<{} 4<{}", secret.display(), candidate.display());
@@ -268,7 +268,7 @@ fn static_token_is_checked_by_a_listing() {
     let mut config = Config::of(&infisical).workload("app", "/myapp", false);
     config.auth = "method = \"token\"\ntoken_credential = \"t\"\n".into();
     instance.configure(&config);
-    let token = instance.folder().join("token");
+    let token = instance.directory().join("token");
     let call = |text: &str| {
         fs::write(&token, text).unwrap();
         let start = instance.psid().args(&["check", "--online", "--json", "--secret-fd", "0"]);

@@ -1,12 +1,13 @@
-//! What the programs say: exit codes, words and streams, as an operator or podman meets them.
+//! Exit statuses, messages and streams of the programs.
 
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a test ends at the first surprise, and is a program of its own"
+    reason = "a panic is the failure of a test"
 )]
 
 mod check;
+mod child;
 mod doctor;
 mod frames;
 mod ids;

@@ -1,4 +1,4 @@
-//! psid's own command line, and the words with which it refuses to start.
+//! psid's command line, and its messages when it does not start.
 
 use std::fs;
 
@@ -35,10 +35,10 @@ fn config_error_is_reported_with_its_line() {
     let instance = Instance::of(&infisical);
     let text = Config::of(&infisical).to_string().replace("backend = ", "backend_ = ");
     fs::write(instance.config(), text).unwrap();
-    let told = format!("psid: {}:2: unknown field `backend_`", instance.config().display());
+    let expected = format!("psid: {}:2: unknown field `backend_`", instance.config().display());
     for args in [&["check"][..], &[]] {
         let line = instance.psid().args(args).fails(65);
-        assert!(line.starts_with(&told), "{line}");
+        assert!(line.starts_with(&expected), "{line}");
     }
 }
 
@@ -67,7 +67,7 @@ fn binary_config_is_reported_in_one_line() {
 fn config_path_is_read_from_the_command_line() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
-    let elsewhere = instance.folder().join("elsewhere.toml");
+    let elsewhere = instance.directory().join("elsewhere.toml");
     fs::rename(instance.config(), &elsewhere).unwrap();
     let config = elsewhere.display().to_string();
     let outcome = instance.psid().args(&["--config", &config, "check"]).run();
@@ -91,11 +91,11 @@ fn file_at_the_sockets_path_is_kept() {
     let instance = Instance::of(&infisical);
     fs::write(instance.socket(), "precious").unwrap();
     let line = instance.psid().fails(74);
-    assert!(line.contains("it exists and is no socket"), "{line}");
+    assert!(line.contains("it exists and is not a socket"), "{line}");
     assert_eq!(fs::read_to_string(instance.socket()).unwrap(), "precious");
 }
 
-/// systemd's variables say where things are, unless psi's own do.
+/// systemd's variables name the directories unless psi's own do.
 #[test]
 fn directories_of_the_service_manager_are_used() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
@@ -113,7 +113,7 @@ fn directories_of_the_service_manager_are_used() {
     psid.terminate();
 }
 
-/// One record a line, as JSON where that is asked for (the Python PSI's PR #34).
+/// One JSON record per line, if configured (the Python PSI's PR #34).
 #[test]
 fn json_log_has_one_object_per_line() {
     let infisical = FakeInfisical::with(&json!({}));

@@ -1,4 +1,4 @@
-//! Standard streams that are closed, full or abandoned, and an environment that is empty or hostile.
+//! Standard streams that are closed, full or abandoned, and empty or hostile environments.
 
 use std::fs::File;
 use std::process::Stdio;
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use psi_harness::{FakeInfisical, Instance, Process, Psid, id, reference};
 
-/// A psid that knows one secret, so that only the streams can go wrong.
+/// A psid with one secret, so that only the streams can fail.
 fn ready() -> (FakeInfisical, Instance, Psid) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"DB_HOST": "db.example"}}));
     let instance = Instance::of(&infisical);
@@ -78,7 +78,7 @@ fn full_disk_behind_stdout_is_a_failure_with_its_cause() {
     assert!(process.stderr().contains("No space left"), "{}", process.stderr());
 }
 
-/// A healthcheck's timer sets nothing but what its unit names.
+/// A health check's timer sets only the variables of its unit.
 #[test]
 fn lookup_needs_only_two_variables() {
     let (_infisical, instance, _psid) = ready();
@@ -86,8 +86,8 @@ fn lookup_needs_only_two_variables() {
     assert_eq!(lookup.without("PSI_CONFIG").without("PSI_STATE_DIR").text(), "db.example");
 }
 
-/// Podman passes its whole environment on, and a quadlet's unit has a service manager's variables,
-/// which are another program's.
+/// Podman passes its whole environment on, and a quadlet's unit has the variables of the service
+/// manager.
 #[test]
 fn environment_does_not_affect_a_lookup() {
     let (_infisical, instance, _psid) = ready();
@@ -103,7 +103,8 @@ fn environment_does_not_affect_a_lookup() {
     assert_eq!(lookup.text(), "db.example");
 }
 
-/// Podman's own stdout is that of store and delete: one byte would end in `id=$(podman secret create)`.
+/// Podman shares its stdout with store and delete: one byte would be in `id=$(podman secret
+/// create)`.
 #[test]
 fn store_and_delete_print_nothing() {
     let (_infisical, instance, _psid) = ready();

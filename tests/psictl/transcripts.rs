@@ -1,12 +1,12 @@
-//! What the programs print, as data: each file of `cmd/` has commands, their output and their exit codes.
-//! `TRYCMD=overwrite` in the environment (`make generate` sets it) writes what they print now: read the
-//! difference before you commit it.
+//! Transcripts: each file in `cmd/` has commands, their output and their exit statuses.
+//! `TRYCMD=overwrite` (set by `make generate`) rewrites them from the programs' output: review the
+//! difference before a commit.
 
 use serde_json::json;
 
 use psi_harness::{FakeInfisical, Instance, program};
 
-/// The transcripts of a directory, run with these places of psid's.
+/// Runs the transcripts of a directory with psid's paths of the instance.
 fn run(directory: &str, instance: &Instance) {
     let cases = trycmd::TestCases::new();
     for name in ["psi-driver", "psictl", "psid"] {
@@ -20,7 +20,7 @@ fn run(directory: &str, instance: &Instance) {
         .env("NO_COLOR", "1")
         .env("COLUMNS", "100");
     cases.insert_var("[VERSION]", env!("CARGO_PKG_VERSION")).unwrap();
-    cases.insert_var("[INSTANCE]", instance.folder().display().to_string()).unwrap();
+    cases.insert_var("[INSTANCE]", instance.directory().display().to_string()).unwrap();
     cases.case(format!("psictl/cmd/{directory}/*.trycmd"));
     cases.run();
 }

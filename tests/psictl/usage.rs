@@ -32,8 +32,8 @@ fn cache_init_without_a_backend_names_the_two() {
     assert_eq!(
         line,
         format!(
-            "psid: init: which key backend? {config} names none; choose --backend tpm (a key sealed \
-             to this host's TPM) or --backend hsm (a key wrapped by a PKCS#11 token)"
+            "psid: init: {config} names no key backend; choose --backend tpm (a key sealed to this \
+             host's TPM) or --backend hsm (a key wrapped by a PKCS#11 token)"
         )
     );
 }
@@ -58,7 +58,7 @@ fn help_and_version_are_0() {
     }
 }
 
-/// The codes are an interface: scripts read them.
+/// The exit statuses are an interface for scripts.
 #[test]
 fn help_lists_every_exit_code() {
     let help = Instance::empty().driver(&["--help"]).text();
@@ -67,7 +67,7 @@ fn help_lists_every_exit_code() {
     }
 }
 
-/// psictl runs psid, whose message and status it passes on.
+/// psictl runs psid, and passes on its message and exit status.
 #[test]
 fn init_failure_is_reported_by_psid() {
     let instance = Instance::empty();
@@ -75,7 +75,8 @@ fn init_failure_is_reported_by_psid() {
     assert!(line.starts_with("psid: init: ") && line.contains("config.toml"), "{line}");
 }
 
-/// Each command line of before the split still works: psi-driver replaces itself by the psictl beside it.
+/// Every command line from before the split works: psi-driver replaces itself by the psictl beside
+/// it.
 #[test]
 fn psi_driver_runs_psictl_for_other_commands() {
     let instance = Instance::empty();
@@ -103,16 +104,16 @@ fn psi_driver_runs_psictl_for_other_commands() {
     assert!(line.starts_with("psictl: restore: no connection to psid"), "{line}");
 }
 
-/// No variable leads psi-driver to another program, and without psictl the verbs work.
+/// No variable leads psi-driver to another program, and its own verbs work without psictl.
 #[test]
 fn missing_psictl_is_69_and_names_the_package() {
     let instance = Instance::empty();
-    let alone = instance.folder().join("psi-driver");
+    let alone = instance.directory().join("psi-driver");
     copy_program("psi-driver", &alone);
     let elsewhere = program("psictl").parent().unwrap().to_owned();
     let by_copy =
         |args: &[&str]| instance.driver(args).with_program(alone.clone()).env("PATH", &elsewhere);
-    let psictl = fs::canonicalize(instance.folder()).unwrap().join("psictl");
+    let psictl = fs::canonicalize(instance.directory()).unwrap().join("psictl");
     let line = by_copy(&["cache", "status"]).fails(69);
     assert_eq!(
         line,

@@ -1,4 +1,4 @@
-//! `psictl exec` and `psictl render`: secrets for what is no container of podman's.
+//! `psictl exec` and `psictl render`: secrets for programs outside of podman.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -24,12 +24,12 @@ fn myapp(secrets: &serde_json::Value) -> (FakeInfisical, Instance, Psid) {
     instance(&json!({"/myapp": secrets}), &workload("myapp", &[("/myapp", false)]))
 }
 
-/// A folder in RAM.
+/// A directory in RAM.
 fn ram() -> TempDir {
     tempfile::Builder::new().prefix("psi-").tempdir_in("/dev/shm").expect("a tmpfs in /dev/shm")
 }
 
-/// What a call tells, whatever it notes besides.
+/// The stdout of a command that succeeds; it may write to stderr.
 #[track_caller]
 fn stdout(call: &Driver) -> String {
     let outcome = call.run();
@@ -37,8 +37,8 @@ fn stdout(call: &Driver) -> String {
     String::from_utf8(outcome.stdout).unwrap()
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(folder)
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(directory)
         .unwrap()
         .map(|file| file.unwrap().file_name().into_string().unwrap())
         .filter(|name| !name.starts_with('.'))
@@ -85,11 +85,11 @@ fn exec_requires_a_workload_name_if_there_are_several() {
     assert_eq!(exec(&["-w", "one", "-w", "two"]).text(), "two,one");
 }
 
-/// As shells have it; and before a secret is asked for.
+/// The exit status of shells, before any secret is requested.
 #[test]
 fn exec_of_an_unrunnable_command_has_a_shells_status() {
     let instance = Instance::empty();
-    let plain = instance.folder().join("plain");
+    let plain = instance.directory().join("plain");
     fs::write(&plain, "no program").unwrap();
     let exec = |program: &str| instance.driver(&["exec", "--", program]);
     let line = exec("/nonexistent").fails(127);
@@ -100,18 +100,18 @@ fn exec_of_an_unrunnable_command_has_a_shells_status() {
     exec("/etc").fails(126);
 }
 
-/// Code as root, by whoever may write to the provider's directory.
+/// Such variables would let anyone who may write to the provider's directory run code as root.
 #[test]
 fn exec_refuses_variables_that_load_or_run_code() {
     let (infisical, instance, _psid) = myapp(&json!({"A": "1"}));
-    let marker = instance.folder().join("ran");
+    let marker = instance.directory().join("ran");
     let path = std::env::var_os("PATH").unwrap();
     let run = |allow: &[&str]| {
         let args = [&["exec"], allow, &["--", "touch", marker.to_str().unwrap()]].concat();
         instance.driver(&args).env("PATH", &path)
     };
-    // What the provider's PATH would find instead of touch.
-    let planted = instance.folder().join("touch");
+    // A program that the provider's PATH would find instead of touch.
+    let planted = instance.directory().join("touch");
     fs::write(&planted, "#!/bin/sh\necho planted >&2\n").unwrap();
     fs::set_permissions(&planted, fs::Permissions::from_mode(0o755)).unwrap();
     for key in [
@@ -123,7 +123,7 @@ fn exec_refuses_variables_that_load_or_run_code() {
         "PYTHONSTARTUP",
         "LESSOPEN",
     ] {
-        infisical.put("/myapp", key, instance.folder().to_str().unwrap());
+        infisical.put("/myapp", key, instance.directory().to_str().unwrap());
         instance.driver(&["cache", "refresh"]).ok();
         let line = run(&[]).fails(65);
         let expected = format!("{key} of the workload myapp chooses what a program loads or runs");
@@ -131,9 +131,10 @@ fn exec_refuses_variables_that_load_or_run_code() {
         assert!(!marker.exists(), "{key}");
         infisical.remove("/myapp", key);
     }
-    infisical.put("/myapp", "PATH", instance.folder().to_str().unwrap());
+    infisical.put("/myapp", "PATH", instance.directory().to_str().unwrap());
     instance.driver(&["cache", "refresh"]).ok();
-    // Allowed, it is the command's; the command itself is still found by the caller's.
+    // With `--allow` the command gets the variable; the command itself is still found by the
+    // caller's PATH.
     run(&["--allow", "PATH"]).ok();
     assert!(marker.exists());
 }
@@ -151,7 +152,7 @@ fn exec_names_the_key_of_a_value_over_128_kib() {
 #[test]
 fn exec_runs_nothing_if_a_value_is_missing() {
     let (infisical, instance, _psid) = myapp(&json!({"A": "a\0b"}));
-    let marker = instance.folder().join("ran");
+    let marker = instance.directory().join("ran");
     let touch = ["exec", "--", "touch", marker.to_str().unwrap()];
     let path = std::env::var_os("PATH").unwrap();
     let line = instance.driver(&touch).env("PATH", &path).fails(65);
@@ -167,12 +168,12 @@ fn exec_runs_nothing_if_a_value_is_missing() {
     let line = other.driver(&touch).env("PATH", &path).fails(75);
     assert!(line.contains("psid has no value of myapp: "), "{line}");
     assert!(!marker.exists());
-    // What is known whole is served, and the outage is told.
+    // A completely cached workload is served, and the outage is reported.
     stdout(&instance.driver(&touch).env("PATH", &path));
     assert!(marker.exists());
 }
 
-/// What was invalidated is asked for; what another source has under its name is not taken instead.
+/// An invalidated value is fetched; another source's value of that name is not used instead.
 #[test]
 fn exec_neither_omits_nor_substitutes_a_missing_key() {
     let sources = workload("myapp", &[("/common", false), ("/myapp", false)]);
@@ -181,41 +182,41 @@ fn exec_neither_omits_nor_substitutes_a_missing_key() {
         &sources,
     );
     let ram = ram();
-    let folder = ram.path().join("secrets");
-    let render = instance.driver(&["render", folder.to_str().unwrap()]);
+    let directory = ram.path().join("secrets");
+    let render = instance.driver(&["render", directory.to_str().unwrap()]);
     let exec = instance.driver(&["exec", "--", "/bin/sh", "-c", "printf %s,%s \"$A\" \"$B\""]);
     let invalidate = |key: &str| {
         let name = instance.driver(&["cache", "invalidate", &reference("/myapp", key)]);
         name.ok();
     };
     render.ok();
-    assert_eq!(names(&folder), ["A", "B", "GOES"]);
+    assert_eq!(names(&directory), ["A", "B", "GOES"]);
     invalidate("A");
     invalidate("B");
     assert_eq!(exec.text(), "mine,mine");
     invalidate("A");
     invalidate("B");
     render.ok();
-    assert_eq!(names(&folder), ["A", "B", "GOES"]);
-    assert_eq!(fs::read(folder.join("B")).unwrap(), b"mine");
-    // In an outage, it is served when all of it is known, and no file goes.
+    assert_eq!(names(&directory), ["A", "B", "GOES"]);
+    assert_eq!(fs::read(directory.join("B")).unwrap(), b"mine");
+    // In an outage, a completely cached workload is served, and no file is removed.
     infisical.remove("/myapp", "GOES");
     instance.driver(&["cache", "refresh"]).ok();
     infisical.keep_state();
     infisical.kill();
     assert_eq!(stdout(&exec), "mine,mine");
     render.run();
-    assert_eq!(names(&folder), ["A", "B", "GOES"]);
+    assert_eq!(names(&directory), ["A", "B", "GOES"]);
     invalidate("B");
     for call in [&exec, &render] {
         let line = call.fails(75);
         assert!(line.contains("psid lacks the key B of myproject:/myapp"), "{line}");
     }
-    assert_eq!(fs::read(folder.join("B")).unwrap(), b"mine");
+    assert_eq!(fs::read(directory.join("B")).unwrap(), b"mine");
     infisical.restart();
     assert_eq!(stdout(&exec), "mine,mine");
     render.ok();
-    assert_eq!(names(&folder), ["A", "B"]);
+    assert_eq!(names(&directory), ["A", "B"]);
 }
 
 #[test]
@@ -223,21 +224,21 @@ fn render_writes_whole_private_files_only_on_change() {
     let (infisical, instance, _psid) =
         myapp(&json!({"A": "1\n", "tls.pem": "a\0b", "GOES": "3", "a b": "4", "../x": "5"}));
     let ram = ram();
-    let folder = ram.path().join("secrets");
+    let directory = ram.path().join("secrets");
     let render = |more: &[&str]| {
-        let args = [&["render", folder.to_str().unwrap()], more].concat();
+        let args = [&["render", directory.to_str().unwrap()], more].concat();
         instance.driver(&args).run()
     };
     let outcome = render(&[]);
     assert_eq!(outcome.code, 1, "something was left out: {}", outcome.stderr);
     assert!(outcome.stderr.contains("the key '../x' cannot be a file name"), "{}", outcome.stderr);
-    assert_eq!(names(&folder), ["A", "GOES", "a b", "tls.pem"]);
-    assert_eq!(fs::read(folder.join("A")).unwrap(), b"1\n");
-    assert_eq!(fs::read(folder.join("tls.pem")).unwrap(), b"a\0b");
-    assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
-    let file = |name: &str| fs::metadata(folder.join(name)).unwrap();
+    assert_eq!(names(&directory), ["A", "GOES", "a b", "tls.pem"]);
+    assert_eq!(fs::read(directory.join("A")).unwrap(), b"1\n");
+    assert_eq!(fs::read(directory.join("tls.pem")).unwrap(), b"a\0b");
+    assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
+    let file = |name: &str| fs::metadata(directory.join(name)).unwrap();
     assert_eq!(file("A").permissions().mode() & 0o777, 0o400);
-    fs::write(folder.join("mine"), "stays").unwrap();
+    fs::write(directory.join("mine"), "stays").unwrap();
     let before = (file("A").ino(), file("tls.pem").ino());
     render(&[]);
     assert_eq!((file("A").ino(), file("tls.pem").ino()), before);
@@ -245,12 +246,12 @@ fn render_writes_whole_private_files_only_on_change() {
     infisical.remove("/myapp", "GOES");
     instance.driver(&["cache", "refresh"]).ok();
     let outcome = render(&["--mode", "0440", "--owner", "1234:5678"]);
-    let told = String::from_utf8(outcome.stdout).unwrap();
-    let expected = format!("3 secrets in {}, 3 of them new or changed\n", folder.display());
-    assert_eq!(told, expected);
-    assert_eq!(names(&folder), ["A", "a b", "mine", "tls.pem"]);
-    assert_eq!(fs::read(folder.join("A")).unwrap(), b"2");
-    // The value is another one, or the mode and the owner alone.
+    let output = String::from_utf8(outcome.stdout).unwrap();
+    let expected = format!("3 secrets in {}, 3 of them new or changed\n", directory.display());
+    assert_eq!(output, expected);
+    assert_eq!(names(&directory), ["A", "a b", "mine", "tls.pem"]);
+    assert_eq!(fs::read(directory.join("A")).unwrap(), b"2");
+    // The value differs, or only the mode and the owner.
     for name in ["A", "tls.pem"] {
         let changed = file(name);
         assert_eq!((changed.mode() & 0o777, changed.uid(), changed.gid()), (0o440, 1234, 5678));
@@ -261,45 +262,45 @@ fn render_writes_whole_private_files_only_on_change() {
 fn render_replaces_other_files_and_refuses_other_directories() {
     let (_infisical, instance, _psid) = myapp(&json!({"A": "1", "B": "2"}));
     let ram = ram();
-    let folder = ram.path().join("secrets");
-    let render = instance.driver(&["render", folder.to_str().unwrap()]);
+    let directory = ram.path().join("secrets");
+    let render = instance.driver(&["render", directory.to_str().unwrap()]);
     render.ok();
-    // A link to the right value, a pipe that nobody writes to, and a pipe for the list.
+    // A link to the right value, a pipe without a writer, and a pipe in place of the list.
     let elsewhere = ram.path().join("elsewhere");
-    fs::rename(folder.join("A"), &elsewhere).unwrap();
-    std::os::unix::fs::symlink(&elsewhere, folder.join("A")).unwrap();
+    fs::rename(directory.join("A"), &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, directory.join("A")).unwrap();
     for name in ["B", ".psi-rendered"] {
-        fs::remove_file(folder.join(name)).unwrap();
-        let fifo = std::process::Command::new("mkfifo").arg(folder.join(name)).status();
+        fs::remove_file(directory.join(name)).unwrap();
+        let fifo = std::process::Command::new("mkfifo").arg(directory.join(name)).status();
         assert!(fifo.unwrap().success());
     }
     render.ok();
     for (name, value) in [("A", "1"), ("B", "2"), (".psi-rendered", "A\nB\n")] {
-        assert!(fs::symlink_metadata(folder.join(name)).unwrap().is_file(), "{name}");
-        assert_eq!(fs::read_to_string(folder.join(name)).unwrap(), value);
+        assert!(fs::symlink_metadata(directory.join(name)).unwrap().is_file(), "{name}");
+        assert_eq!(fs::read_to_string(directory.join(name)).unwrap(), value);
     }
     let refused = || render.fails(65);
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o1777)).unwrap();
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o1777)).unwrap();
     assert!(refused().contains("is writable for others (mode 1777)"));
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
-    std::os::unix::fs::chown(&folder, Some(1234), None).unwrap();
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).unwrap();
+    std::os::unix::fs::chown(&directory, Some(1234), None).unwrap();
     assert!(refused().contains("belongs to uid 1234"));
 }
 
-/// Its owner could put another directory in its place between the check and the write.
+/// Its owner could replace the directory between the check and the write.
 #[test]
 fn render_refuses_a_directory_below_another_users_directory() {
     let (_infisical, instance, _psid) = myapp(&json!({"A": "hunter2"}));
     let ram = ram();
     let (home, elsewhere) = (ram.path().join("home"), ram.path().join("elsewhere"));
-    for folder in [&home, &elsewhere, &home.join("mine")] {
-        fs::create_dir(folder).unwrap();
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
+    for directory in [&home, &elsewhere, &home.join("mine")] {
+        fs::create_dir(directory).unwrap();
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
     }
     let render = |path: &Path| instance.driver(&["render", path.to_str().unwrap()]).fails(65);
     std::os::unix::fs::chown(&home, Some(1234), None).unwrap();
     assert!(render(&home.join("mine")).contains("home belongs to uid 1234"));
-    // A link of that user's, as the last component and before it.
+    // A link of that user, as the last component and before it.
     std::os::unix::fs::symlink(&elsewhere, home.join("link")).unwrap();
     render(&home.join("link"));
     std::os::unix::fs::chown(&home, Some(0), None).unwrap();
@@ -313,12 +314,12 @@ fn render_refuses_a_directory_below_another_users_directory() {
 #[test]
 fn render_to_a_disk_requires_force() {
     let (_infisical, instance, _psid) = myapp(&json!({"A": "hunter2"}));
-    let disk = tempfile::tempdir_in(psi_harness::target_folder()).unwrap();
-    let folder = disk.path().join("secrets");
-    let args = ["render", folder.to_str().unwrap()];
+    let disk = tempfile::tempdir_in(psi_harness::target_directory()).unwrap();
+    let directory = disk.path().join("secrets");
+    let args = ["render", directory.to_str().unwrap()];
     let line = instance.driver(&args).fails(65);
     assert!(line.contains("is on a disk, where the secrets would remain"), "{line}");
-    assert!(names(&folder).is_empty());
+    assert!(names(&directory).is_empty());
     instance.driver(&[&args[..], &["--force"]].concat()).ok();
-    assert_eq!(fs::read(folder.join("A")).unwrap(), b"hunter2");
+    assert_eq!(fs::read(directory.join("A")).unwrap(), b"hunter2");
 }

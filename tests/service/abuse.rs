@@ -1,4 +1,4 @@
-//! Clients that talk nonsense, hang up or hold on: nobody else notices.
+//! Clients that send garbage, disconnect or stay connected do not affect others.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use psi_harness::{Config, FakeInfisical, Instance, Process, Signal, eventually, id, reference};
 
-/// A program that opens as many connections as it can get, and keeps them.
+/// A program that opens as many connections as it can, and keeps them.
 const HOLD: &str = r#"
     use Socket;
     my @held;
@@ -27,7 +27,7 @@ fn malformed_bytes_on_the_socket_affect_no_other_client() {
     let instance = Instance::of(&infisical);
     let psid = instance.start();
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice();
-    let nonsense = [
+    let malformed = [
         b"".as_slice(),
         b"GET / HTTP/1.1\r\n\r\n",
         &[0xff; 4096],
@@ -38,10 +38,10 @@ fn malformed_bytes_on_the_socket_affect_no_other_client() {
         &[preface, &[0, 0, 8, 1, 4, 0, 0, 0, 1], &[0xff; 8]].concat(),
     ];
     let mut held = Vec::new();
-    for bytes in nonsense {
+    for bytes in malformed {
         for _ in 0..3 {
             let mut stream = UnixStream::connect(instance.socket()).unwrap();
-            // It may have hung up already.
+            // It may have disconnected already.
             let _ = stream.write_all(bytes);
             held.push(stream);
         }
@@ -53,7 +53,7 @@ fn malformed_bytes_on_the_socket_affect_no_other_client() {
     assert!(!log.contains("ERROR") && !log.contains("internal error (panic)"), "{log}");
 }
 
-/// The Python PSI logged a traceback for each client that hung up (PR #25).
+/// The Python PSI logged a traceback for each client that disconnected (PR #25).
 #[test]
 fn killed_driver_leaves_psid_unaffected() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
@@ -69,7 +69,7 @@ fn killed_driver_leaves_psid_unaffected() {
     infisical.await_count("GET", "/api/v4/secrets", 1);
     lookup.signal(Signal::SIGKILL);
     lookup.wait();
-    // Its fetch lands all the same, and the next one has it for nothing.
+    // Its fetch completes, and the next lookup uses the value.
     eventually("the fetch to land", || (psid.status()["entries"] == 1).then_some(()));
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
     assert_eq!(infisical.reads(), 1);
@@ -89,8 +89,8 @@ fn many_idle_clients_are_tolerated() {
     drop(idle);
 }
 
-/// Where other users are allowed, every user can connect, and is judged by psid: one that may not call
-/// must not take the connections of those who may.
+/// If other users are allowed, every user can connect: one that is refused must not use up the
+/// connections of allowed users.
 #[test]
 fn unauthorized_connections_do_not_block_callers() {
     let infisical = FakeInfisical::with(&json!({}));
@@ -99,11 +99,20 @@ fn unauthorized_connections_do_not_block_callers() {
     let few = ["/bin/sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"];
     let _psid = instance.psid().through(&few).start();
     instance.driver(&["store"]).id(id(1)).stdin("a literal").ok();
-    let mut stranger = Command::new("setpriv");
-    stranger.args(["--reuid", "12345", "--regid", "12345", "--clear-groups", "perl", "-e", HOLD]);
-    stranger.arg(instance.socket()).stdin(Stdio::null()).stdout(Stdio::null());
-    let stranger = Process::start(stranger);
-    stranger.await_stderr(" held");
+    let mut unauthorized = Command::new("setpriv");
+    unauthorized.args([
+        "--reuid",
+        "12345",
+        "--regid",
+        "12345",
+        "--clear-groups",
+        "perl",
+        "-e",
+        HOLD,
+    ]);
+    unauthorized.arg(instance.socket()).stdin(Stdio::null()).stdout(Stdio::null());
+    let unauthorized = Process::start(unauthorized);
+    unauthorized.await_stderr(" held");
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "a literal");
     instance.driver(&["health"]).ok();
 }

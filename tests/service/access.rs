@@ -1,4 +1,4 @@
-//! Who may call: judged by the kernel's word on the peer, and by nothing that the peer says.
+//! Authorization by the peer's credentials from the kernel, and by nothing that the peer sends.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,8 +7,8 @@ use serde_json::json;
 
 use psi_harness::{Config, FakeInfisical, Instance, Psid, copy_program, id, reference};
 
-/// A uid and gid of nobody in particular.
-const STRANGER: u32 = 12_345;
+/// A uid and gid without any right.
+const UNPRIVILEGED: u32 = 12_345;
 const FRIEND: u32 = 23_456;
 
 fn allowing(lines: &str) -> (FakeInfisical, Instance, Psid) {
@@ -27,27 +27,30 @@ fn socket_mode(instance: &Instance) -> u32 {
 #[test]
 fn only_an_allowed_uid_may_call() {
     let (_infisical, instance, psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
-    assert_eq!(socket_mode(&instance), 0o666, "the kernel lets all connect, psid judges");
+    assert_eq!(socket_mode(&instance), 0o666, "every user can connect, and psid authorizes");
     let lookup = || instance.driver(&["lookup"]).id(id(1));
     assert_eq!(lookup().user(&instance, FRIEND, 1).text(), "1");
     assert_eq!(lookup().text(), "1");
-    let line = lookup().user(&instance, STRANGER, 54_321).fails(77);
+    let line = lookup().user(&instance, UNPRIVILEGED, 54_321).fails(77);
     assert_eq!(
         line,
         format!(
-            "psi-driver: lookup {}: uid {STRANGER} (gid 54321) may not use this psid; add it to \
+            "psi-driver: lookup {}: uid {UNPRIVILEGED} (gid 54321) may not use this psid; add it to \
              allow_uids or allow_gids in [access]",
             id(1)
         )
     );
-    psid.await_log(&format!("uid={STRANGER} gid=54321"));
+    psid.await_log(&format!("uid={UNPRIVILEGED} gid=54321"));
 }
 
 #[test]
 fn allowed_gid_may_call() {
     let (_infisical, instance, _psid) = allowing("allow_uids = []\nallow_gids = [4321]");
-    assert_eq!(instance.driver(&["lookup"]).id(id(1)).user(&instance, STRANGER, 4321).text(), "1");
-    instance.driver(&["lookup"]).id(id(1)).user(&instance, STRANGER, 4322).fails(77);
+    assert_eq!(
+        instance.driver(&["lookup"]).id(id(1)).user(&instance, UNPRIVILEGED, 4321).text(),
+        "1"
+    );
+    instance.driver(&["lookup"]).id(id(1)).user(&instance, UNPRIVILEGED, 4322).fails(77);
 }
 
 #[test]
@@ -82,14 +85,18 @@ fn every_call_is_authorized() {
     ];
     for args in calls {
         let stdin = if args[0] == "import" { "B=2\n" } else { &request };
-        let call = instance.driver(args).id(id(1)).stdin(stdin).user(&instance, STRANGER, STRANGER);
+        let call = instance.driver(args).id(id(1)).stdin(stdin).user(
+            &instance,
+            UNPRIVILEGED,
+            UNPRIVILEGED,
+        );
         let line = call.fails(77);
-        assert!(line.contains(&format!("uid {STRANGER} ")), "{line}");
+        assert!(line.contains(&format!("uid {UNPRIVILEGED} ")), "{line}");
     }
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1", "nothing was changed");
 }
 
-/// Who may use secrets has no business with the keys, nor with an outage on purpose.
+/// A user who may use secrets may neither manage keys nor start a drill.
 #[test]
 fn admin_calls_require_root_or_psids_user() {
     let (_infisical, instance, psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
@@ -104,17 +111,18 @@ fn admin_calls_require_root_or_psids_user() {
         let typed = "cbdefghi-".repeat(8);
         let call = instance.driver(args).stdin(typed.trim_end_matches('-'));
         let line = call.user(&instance, FRIEND, FRIEND).fails(77);
-        assert!(line.contains("this is for root and psid's own user"), "{line}");
+        assert!(line.contains("only root and psid's own user may do this"), "{line}");
     }
     instance.driver(&["cache", "refresh"]).user(&instance, FRIEND, FRIEND).ok();
     assert_eq!(psid.status()["has_recovery_key"], false);
 }
 
-/// GHSA-6gp8-pp9v-gx45, of another daemon: it believed the identity that its caller claimed.
+/// GHSA-6gp8-pp9v-gx45, of another daemon: it accepted the identity that its caller claimed.
 #[test]
 fn environment_does_not_change_the_callers_identity() {
     let (_infisical, instance, _psid) = allowing(&format!("allow_uids = [0, {FRIEND}]"));
-    let mut call = instance.driver(&["lookup"]).id(id(1)).user(&instance, STRANGER, STRANGER);
+    let mut call =
+        instance.driver(&["lookup"]).id(id(1)).user(&instance, UNPRIVILEGED, UNPRIVILEGED);
     for name in ["UID", "SUDO_UID", "_CONTAINERS_ROOTLESS_UID", "PKEXEC_UID"] {
         call = call.env(name, "0");
     }
@@ -129,10 +137,10 @@ fn psids_own_user_is_always_allowed() {
     let psid = instance.start();
     assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
     psid.terminate();
-    // And a psid of another user: root is a stranger to it, unless it is allowed.
+    // A psid of another user refuses root unless it is allowed.
     let copy = instance.run().join("psid");
     copy_program("psid", &copy);
-    give(instance.folder(), FRIEND);
+    give(instance.directory(), FRIEND);
     let user = FRIEND.to_string();
     let as_friend = ["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"];
     let psid = instance.psid().with_program(&copy).through(&as_friend);

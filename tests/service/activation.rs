@@ -27,14 +27,14 @@ fn activated_socket_is_served_and_outlives_psid() {
     }
 }
 
-/// Calls that came while nobody served wait in the socket's queue, and are answered.
+/// Calls that arrive before the start wait in the socket's queue, and are answered.
 #[test]
 fn call_before_the_start_is_answered_after_it() {
     let (_infisical, instance, listener) = activated();
     thread::scope(|scope| {
         let early = instance.driver(&["list"]);
         let early = scope.spawn(move || early.text());
-        // It has connected when the queue is not empty; serving begins only then.
+        // Serving begins only when the connection is in the queue.
         psi_harness::eventually("the call to be queued", || {
             psi_harness::is_readable(&listener, Duration::ZERO).then_some(())
         });
@@ -43,8 +43,8 @@ fn call_before_the_start_is_answered_after_it() {
     });
 }
 
-/// The Python PSI's remedy was a restart with a gap of 30 s (PR #35). Behind its socket, psid may be
-/// stopped or killed while 16 drivers look up, and none of them notices.
+/// The Python PSI's remedy was a restart with a gap of 30 s (PR #35). Behind its socket, psid may
+/// be stopped or killed during 16 lookups, and none of them fails.
 fn restarts_that_nobody_notices(stop: fn(Psid)) {
     let (_infisical, instance, listener) = activated();
     let mut psid = instance.psid().activated_by(&listener).start();
@@ -105,5 +105,5 @@ fn descriptor_other_than_a_unix_socket_is_refused() {
     let instance = Instance::of(&infisical);
     let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let line = instance.psid().activated_by(&tcp).fails(74);
-    assert!(line.contains("a descriptor that is no unix socket"), "{line}");
+    assert!(line.contains("a descriptor that is not a unix socket"), "{line}");
 }

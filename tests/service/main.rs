@@ -1,10 +1,9 @@
-//! psid as a service: what it tells its manager, how it follows a config, a restart that nobody
-//! notices, and clients that behave badly.
+//! psid as a service: notifications, reloads, restarts and misbehaving clients.
 
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a test ends at the first surprise, and is a program of its own"
+    reason = "a panic is the failure of a test"
 )]
 
 mod abuse;

@@ -1,4 +1,4 @@
-//! `psictl metrics`: for whoever watches, without a listener.
+//! `psictl metrics`, without a listener.
 
 use serde_json::json;
 
@@ -49,7 +49,7 @@ fn metrics_agree_with_status() {
     one_line(&down.stderr);
 }
 
-/// Told once at each change; with the ids, for that is what an admin needs.
+/// Logged once per change, with the ids that an admin needs.
 #[test]
 fn self_test_is_logged_once_per_change() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));

@@ -1,4 +1,4 @@
-//! SIGHUP: the config is read again. A bad one is named, and the good one stays.
+//! SIGHUP: psid reads the config again. If it is invalid, psid reports it and keeps the old one.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use psi_harness::{Config, FakeInfisical, Instance, id, reference, seed};
 
-/// Until a handler is in place a SIGHUP ends a process, so it must be there before READY is told.
+/// A SIGHUP without a handler ends a process, so psid installs it before READY.
 #[test]
 fn reload_right_after_ready_keeps_psid_running() {
     let infisical = FakeInfisical::with(&json!({}));
@@ -27,12 +27,13 @@ fn reload_applies_a_changed_config() {
     instance.configure(&Config::of(&new).workload("app", "/other", false));
     psid.reload();
     assert_eq!(instance.driver(&["get", "app--B"]).text(), "new server");
-    // What is cached stays: the project is the same one.
+    // Cached values are kept: the project is the same.
     assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "old server");
     assert_eq!(old.reads(), 1);
 }
 
-/// Of a registered secret psid remembers what it found: under another config that may be another secret.
+/// psid keeps the resolved reference of a registered secret: with another config it may be another
+/// value.
 #[test]
 fn reload_refetches_secrets_of_a_changed_project() {
     let mut whole = seed(&json!({"/myapp": {"A": "of the one project"}}));
@@ -71,8 +72,8 @@ fn reload_reports_a_broken_config_and_keeps_the_old_one() {
         (good.to_string().replace("timeout", "timeoutt"), ":5: unknown field `timeoutt`"),
         ("[cache".into(), ":1: "),
         (
-            good.to_string().replace("myproject\", path", "nobody\", path"),
-            "no [providers.infisical.projects.nobody]",
+            good.to_string().replace("myproject\", path", "absent\", path"),
+            "no [providers.infisical.projects.absent]",
         ),
     ];
     for (text, words) in cases {
@@ -94,7 +95,7 @@ fn reload_reports_a_broken_config_and_keeps_the_old_one() {
     assert_eq!(psid.degraded(), "");
 }
 
-/// An admin unseals or delivers the key after the start: a reload is enough.
+/// An admin unseals or provides the key after the start: a reload suffices.
 #[test]
 fn reload_finds_a_key_created_later() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
@@ -115,7 +116,7 @@ fn reload_finds_a_key_created_later() {
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "a literal");
 }
 
-/// What was fetched before the key came is worth as much as what the file holds, and newer.
+/// Values that were fetched before the key came are kept: they are newer than those in the file.
 #[test]
 fn key_created_later_loses_no_fetched_value() {
     let mut infisical = FakeInfisical::with(&json!({"/myapp": {"A": "old", "B": "2"}}));

@@ -24,7 +24,7 @@ find $own -depth -type d -exec rmdir {} \; 2>/dev/null
 #[test]
 fn broken_config_fails_the_unit_and_the_next_call_finds_the_correction() {
     let instance = Instance::empty();
-    let units = instance.folder().join("units");
+    let units = instance.directory().join("units");
     fs::create_dir_all(units.join("psid.service.d")).unwrap();
     for unit in ["psid.socket", "psid.service"] {
         fs::copy(repository().join("contrib/systemd/user").join(unit), units.join(unit)).unwrap();
@@ -56,7 +56,7 @@ fn broken_config_fails_the_unit_and_the_next_call_finds_the_correction() {
     command.args(["sh", "-c", MANAGER, "sh", &steps]).env_clear();
     for (name, value) in [
         ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin".into()),
-        ("HOME", instance.folder().display().to_string()),
+        ("HOME", instance.directory().display().to_string()),
         ("XDG_RUNTIME_DIR", instance.run().display().to_string()),
         ("SYSTEMD_UNIT_PATH", format!("{}:", units.display())),
         ("PSI_SOCKET", socket.display().to_string()),

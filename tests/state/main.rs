@@ -1,10 +1,9 @@
-//! What psid keeps on disk: the registered secrets, the encrypted cache, old versions of both, and disks
-//! that fail.
+//! psid's files: registered secrets, the encrypted cache, old versions of both, and failing disks.
 
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a test ends at the first surprise, and is a program of its own"
+    reason = "a panic is the failure of a test"
 )]
 
 mod fault_injection;

@@ -1,5 +1,5 @@
-//! `tests/vectors/malformed-*`: literals, references and configs, each named by what is wrong with it, and
-//! psid's words for that. The caches are in `vectors.rs`.
+//! `tests/vectors/malformed-*`: literals, references and configs, each named by its fault, and
+//! psid's message. The caches are in `vectors.rs`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,25 +9,25 @@ use serde_json::{Value, json};
 
 use psi_harness::{Config, FakeInfisical, Instance, Probe, bytes, hex, id, repository};
 
-/// The id that the literals were sealed for.
+/// The id that the literals were encrypted for.
 const ID: &str = "0f1e2d3c4b5a69788796a5b4c";
 
-/// The files of a folder, each with its words: a file each, a sentence each.
+/// The files of a directory, each with its message.
 fn malformed(kind: &str) -> Vec<(String, PathBuf, Value)> {
-    let folder = repository().join("tests/vectors").join(format!("malformed-{kind}"));
-    let words = fs::read(folder.join("words.json")).unwrap();
+    let directory = repository().join("tests/vectors").join(format!("malformed-{kind}"));
+    let words = fs::read(directory.join("messages.json")).unwrap();
     let words: BTreeMap<String, Value> = serde_json::from_slice(&words).unwrap();
-    let mut names: Vec<_> = fs::read_dir(&folder)
+    let mut names: Vec<_> = fs::read_dir(&directory)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name != "words.json")
+        .filter(|name| name != "messages.json")
         .collect();
     names.sort();
     assert_eq!(names, words.keys().cloned().collect::<Vec<_>>(), "a file each, a sentence each");
-    words.into_iter().map(|(name, words)| (name.clone(), folder.join(name), words)).collect()
+    words.into_iter().map(|(name, words)| (name.clone(), directory.join(name), words)).collect()
 }
 
-/// An instance with the vectors' key, and a provider that is gone.
+/// An instance with the vectors' key, and an unreachable provider.
 fn instance() -> Instance {
     let instance = Instance::empty();
     let mut infisical = FakeInfisical::with(&serde_json::json!({}));
@@ -52,7 +52,7 @@ fn malformed_literals_fail_with_their_message_and_are_kept() {
     }
 }
 
-/// Found on disk, each costs its own secret and no other; given to `store --reference`, it is refused.
+/// On disk, each affects its own secret only; `store --reference` refuses it.
 #[test]
 fn malformed_references_fail_with_their_message() {
     let instance = instance();
@@ -87,8 +87,8 @@ fn malformed_configs_fail_with_their_line() {
         let path = instance.config().with_file_name(&name);
         fs::copy(file, &path).unwrap();
         let line = instance.psid().args(&["--config", path.to_str().unwrap(), "check"]).fails(65);
-        let told = line.split(&format!("{name}:")).nth(1).unwrap_or_default();
-        assert!(told.starts_with(words.as_str().unwrap()), "{name}: {line}");
+        let message = line.split(&format!("{name}:")).nth(1).unwrap_or_default();
+        assert!(message.starts_with(words.as_str().unwrap()), "{name}: {line}");
         assert!(!line.contains("hunter2") && !line.contains("12345678"), "{name}: {line}");
     }
 }

@@ -1,5 +1,5 @@
-//! Files of earlier days (`tests/vectors`, see its README): good ones must open in this version and in
-//! every later one, and bad ones must be refused with the right words.
+//! Files of earlier versions (`tests/vectors`, see its README): valid ones must open in this and
+//! every later version, and bad ones must be refused with their message.
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap()
 }
 
-/// A psid's instance with the vectors' key and config, and a provider that is gone.
+/// An instance with the vectors' key and config, and an unreachable provider.
 fn instance_of_the_vectors(expected: &Value) -> Instance {
     let instance = Instance::empty();
     let mut infisical = FakeInfisical::with(&serde_json::json!({}));
@@ -65,11 +65,11 @@ fn version_2_literal_opens() {
     assert_eq!(instance.driver(&["lookup"]).id(id).text(), text(&expected["literal"]["value"]));
 }
 
-/// Each bad file, its name telling what is wrong with it, and the words that psid has for that.
+/// Each bad file is named by its fault and has psid's message.
 #[test]
 fn malformed_caches_are_set_aside_with_their_message() {
     let expected = json("expected.json");
-    let words = json("malformed/words.json");
+    let words = json("malformed/messages.json");
     let words = words.as_object().unwrap();
     let mut names: Vec<_> = fs::read_dir(vector("malformed"))
         .unwrap()
@@ -84,20 +84,20 @@ fn malformed_caches_are_set_aside_with_their_message() {
         fs::write(instance.cache(), &file).unwrap();
         let psid = instance.start();
         let degraded = psid.degraded();
-        let told = format!("cache.enc is not usable: it {}; ", text(words));
-        assert!(degraded.contains(&told), "{name}: {degraded}");
-        psid.await_log(&told);
+        let message = format!("cache.enc is not usable: it {}; ", text(words));
+        assert!(degraded.contains(&message), "{name}: {degraded}");
+        psid.await_log(&message);
         let aside =
             eventually("the file to be set aside", || instance.set_aside().into_iter().next());
         assert_eq!(fs::read(aside).unwrap(), file, "{name}");
     }
 }
 
-/// Version 1 is read by the command alone.
+/// Only the migrate command reads version 1.
 #[test]
 fn malformed_version_1_caches_fail_with_their_message() {
     let expected = json("expected.json");
-    let words = json("malformed/words.json");
+    let words = json("malformed/messages.json");
     for (name, words) in
         words.as_object().unwrap().iter().filter(|(name, _)| name.starts_with("v1-"))
     {
@@ -106,9 +106,9 @@ fn malformed_version_1_caches_fail_with_their_message() {
         fs::write(instance.cache(), &file).unwrap();
         let outcome =
             psi_harness::python_psi::adopt(&instance, &[instance.cache().to_str().unwrap()]).run();
-        let told = format!("cache.enc is not usable: it {}; ", text(words));
+        let message = format!("cache.enc is not usable: it {}; ", text(words));
         assert_eq!(outcome.code, 65, "{name}");
-        assert!(outcome.stderr.contains(&told), "{name}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains(&message), "{name}: {}", outcome.stderr);
         assert_eq!(fs::read(instance.cache()).unwrap(), file, "{name}");
     }
 }

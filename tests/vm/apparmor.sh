@@ -1,9 +1,9 @@
 #!/bin/bash
 # psid and its helper under AppArmor, enforced by a real kernel, and the score of their sandboxes.
-# `make deb` comes before.
+# Run `make deb` first.
 . "$(dirname "$(readlink -f "$0")")/host.sh"
 
-# The guest's apparmor_parser, of its own Debian; nothing is installed here.
+# The guest's apparmor_parser, from its own Debian; nothing is installed on this machine.
 fetch_parser() {
     local mirror
     mirror=$("$top/tests/mirror.sh")
@@ -35,10 +35,10 @@ done
 
 echo '# AppArmor'
 label() { guest "cat /proc/\$(systemctl show psid -P MainPID)/attr/current"; }
-same 'without the profiles psid goes without' "$(label)" unconfined
+same 'without the profiles psid is unconfined' "$(label)" unconfined
 guest 'install -m 0644 /usr/share/psi/apparmor/psid /etc/apparmor.d/ && apparmor_parser -r /etc/apparmor.d/psid && systemctl restart psid'
 same 'psid is confined' "$(label)" 'psid (enforce)'
-same 'its key was opened by the helper, confined too' "$(guest 'psictl cache status --json' | jq -c .degraded)" '[]'
+same 'the confined helper opened its key' "$(guest 'psictl cache status --json' | jq -c .degraded)" '[]'
 id=0123456789abcdef012345678
 guest "printf sealed | SECRET_ID=$id psi-driver store"
 helper() {
@@ -49,11 +49,11 @@ helper() {
 same 'the helper is confined, to another profile' "$(helper)" 'psid-creds (enforce)'
 guest 'systemctl restart psid'
 same 'a literal, over a rekey and a restart' "$(guest "SECRET_ID=$id psi-driver lookup")" sealed
-same 'what psid was denied' "$(guest 'journalctl -q -b -u psid -u "psid-creds@*" -o cat | grep -ci "permission denied"' || true)" 0
-# The profile is what keeps it: the same program under it may not read what is not its own.
+same 'denials for psid' "$(guest 'journalctl -q -b -u psid -u "psid-creds@*" -o cat | grep -ci "permission denied"' || true)" 0
+# The profile is the restriction: the same program under it cannot read other files.
 try() { guest "systemd-run -q --wait -p AppArmorProfile=$1 -p StandardError=file:/root/said $2 2>/dev/null" && echo 0 || echo $?; }
 guest 'printf "[cache]\n" >/root/config.toml; printf "[cache]\n" >/etc/psi/other.toml'
-same "psid reads a config of its folder" "$(try psid '/usr/bin/psid --config /etc/psi/other.toml check')" 0
+same "psid reads a config of its directory" "$(try psid '/usr/bin/psid --config /etc/psi/other.toml check')" 0
 [ "$(try psid '/usr/bin/psid --config /root/config.toml check')" != 0 ] || bad 'psid read a file of root'
 ok "psid does not read root's files: $(guest 'cat /root/said')"
 [ "$(try psid-creds '/usr/bin/psid --config /etc/psi/config.toml check')" != 0 ] || bad 'the helper read the config'
@@ -61,4 +61,4 @@ ok 'the helper does not read the config'
 "$vm" reboot
 same 'after a reboot' "$(label)" 'psid (enforce)'
 same 'the literal' "$(guest "SECRET_ID=$id psi-driver lookup")" sealed
-echo 'all is well'
+echo 'all checks passed'

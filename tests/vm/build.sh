@@ -2,10 +2,10 @@
 # Builds the test host's image in target/vm/image: Debian trixie with systemd 257, podman 5.4, the TPM's
 # libraries and PKCS#11 tools. As root, on Debian; it installs what it lacks.
 #
-#   build.sh         what is missing or out of date
-#   build.sh clean   forget everything, downloaded packages too
+#   build.sh         build the stages that are missing or out of date
+#   build.sh clean   delete everything, downloaded packages too
 #
-# Three stages, each kept until what it is made of changes: the packages (debs/), the root file system
+# Three stages, each kept until its inputs change: the packages (debs/), the root file system
 # (rootfs.tar), and the disk with guest/ laid over it (base.raw, a kernel and root's ssh key beside it).
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
@@ -14,8 +14,8 @@ suite=trixie
 size=4G # the file is sparse
 mirror=${VM_MIRROR:-$("$here/../mirror.sh")}
 
-# Nothing that is merely recommended is installed, so what matters is named. systemd loads the TPM's
-# libraries at run time; rootless podman takes passt, uidmap and the user's bus.
+# Recommended packages are not installed, so the needed ones are listed. systemd loads the TPM's libraries
+# at run time; rootless podman needs passt, uidmap and the user's bus.
 packages=(
     systemd systemd-sysv libpam-systemd dbus-user-session udev kmod mount iproute2 procps less ca-certificates
     curl jq openssh-server nftables strace
@@ -27,7 +27,7 @@ packages=(
 
 say() { printf '[%4s s] %s\n' "$SECONDS" "$*" >&2; }
 
-# What this script and ./vm call, as COMMAND:PACKAGE.
+# The commands of this script and ./vm, as COMMAND:PACKAGE.
 tools=(
     mmdebstrap:mmdebstrap mkfs.ext4:e2fsprogs qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils swtpm:swtpm
     socat:socat ssh:openssh-client ssh-keygen:openssh-client curl:curl jq:jq bc:bc xz:xz-utils busybox:busybox-static
@@ -38,7 +38,7 @@ missing_tools() {
         command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"
     done
 }
-# A second time for what the first one removed: qemu-system-x86 replaces a qemu-utils of the backports.
+# Twice, because the first installation may remove a package: qemu-system-x86 replaces a qemu-utils of the backports.
 install_tools() {
     local need
     for _ in 1 2; do
@@ -52,7 +52,7 @@ install_tools() {
     [ ${#need[@]} = 0 ] || { say "still missing: ${need[*]}"; return 1; }
 }
 
-# is_made FILE KEY: whether FILE is there, made of what KEY says.
+# is_made FILE KEY: whether FILE exists and was made from the inputs of KEY.
 is_made() { [ -f "$1" ] && [ "$(cat "$1.key" 2>/dev/null)" = "$2" ]; }
 
 make_rootfs() {
@@ -105,7 +105,7 @@ make_disk() {
     echo "$key" >"$disk.key"
 }
 
-# Debian's cloud kernel has NVMe, ext4, the TPM and virtio built in: it takes no initramfs, and QEMU loads it.
+# Debian's cloud kernel has NVMe, ext4, the TPM and virtio built in: it needs no initramfs, and QEMU loads it.
 unpack_kernel() {
     local tree=$1 version
     dpkg -x "$image/kernel.deb" "$tree/.kernel"
@@ -119,10 +119,10 @@ unpack_kernel() {
     chroot "$tree" depmod "$version"
 }
 
-# Files of guest/ as they are, and what no file can say.
+# Copies guest/, and makes the settings that are no files.
 set_up_guest() {
     local tree=$1 user uid
-    rm -f "$tree/etc/fstab" # root= says it
+    rm -f "$tree/etc/fstab" # root= names it
     cp -r --no-preserve=ownership "$here/guest/." "$tree/"
     echo psi-vm >"$tree/etc/hostname"
     printf '127.0.0.1 localhost psi-vm\n10.0.3.2 outside\n' >"$tree/etc/hosts"
@@ -138,11 +138,11 @@ set_up_guest() {
     done
     chroot "$tree" systemctl -q enable psi-vm-net.service psi-vm-ready.service
     mask_units "$tree"
-    # Or the first boot runs ldconfig, sysusers and their like again.
+    # Otherwise the first boot runs ldconfig, sysusers and others again.
     chroot "$tree" /usr/lib/systemd/systemd-update-done
 }
 
-# What only takes time at a boot in emulation.
+# Units that only delay an emulated boot.
 mask_units() {
     chroot "$1" systemctl -q mask getty@tty1.service serial-getty@ttyS0.service apt-daily.timer \
         apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer \

@@ -1,4 +1,4 @@
-# What the story and the checks of a host have in common.
+# The common part of story.sh and the checks of a host.
 # shellcheck shell=bash
 set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
@@ -6,7 +6,7 @@ top=$(readlink -f "$here/../..")
 
 the_package() { find "$top/target" -maxdepth 1 -name 'psid_*.deb' | sort -V | tail -n 1; }
 
-# SECONDS COMMAND...: until it succeeds.
+# SECONDS COMMAND...: repeats the command until it succeeds.
 within() {
     local end=$((SECONDS + $1))
     shift

@@ -1,6 +1,6 @@
-# What the checks of a whole host have in common: each sources it, and drives a host of its own.
+# The common part of the checks of a whole host: each sources it and uses a host of its own.
 # VMTOOL drives it (default: vm beside this file); KEEP=1 leaves it running.
-# A line for each check; the first that fails ends it.
+# Prints a line for each check and stops at the first failure.
 # shellcheck shell=bash
 . "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/common.sh"
 vm=${VMTOOL:-$here/vm}
@@ -18,14 +18,14 @@ bad() {
     exit 1
 }
 same() { if [ "$2" = "$3" ]; then ok "$1: $2"; else bad "$1: '$2' instead of '$3'"; fi; }
-# A guest's command must not eat the script's own input.
+# A guest's command must not read the script's own input.
 guest() { "$vm" run "$@" </dev/null; }
 
 start_afresh() {
     started=yes
     "$vm" start --fresh
 }
-# An image of this machine's busybox, in $work/busybox.tar: a host needs no registry for it.
+# Writes an image of this machine's busybox to $work/busybox.tar: no registry is needed.
 busybox_image() {
     local applet
     mkdir -p "$work/image/bin" "$work/image/etc" "$work/image/tmp"

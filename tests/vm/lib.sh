@@ -1,4 +1,4 @@
-# What the steps of the story have in common; story.sh sources it, and each step is run with it.
+# The common part of the steps; story.sh sources it, and each step runs with it.
 # shellcheck shell=bash
 . "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/common.sh"
 export VM=${VM:-story} VM_LAB=${VM_LAB:-$top/target/vm}
@@ -6,10 +6,10 @@ table=$VM_LAB/story.md
 recovery_key=$VM_LAB/recovery-key
 
 vm() { "$here/vm" "$@"; }
-# A guest's command must not eat the script's own input.
+# A guest's command must not read the script's own input.
 guest() { vm run "$@" </dev/null; }
 
-# A line of the table: what was seen, and a measured value.
+# A line of the table: the check, and its value.
 row() { printf '| %s | %s | %s | %s |\n' "$STEP" "$1" "$2" "$3" | tee -a "$table"; }
 ok() { row "$1" ok "${2:-}"; }
 measured() { row "$1" measured "$2"; }
@@ -37,13 +37,14 @@ put_secret() { # PATH KEY VALUE
 reaches_fake() { guest "curl -fsS -m 3 $FAKE_SEEN_BY_GUEST/api/status" >/dev/null 2>&1; }
 
 # --- psi in the guest ---
-status() { guest 'psictl cache status --json'; }
+# It exits with 1 if something is degraded; that is a report here, not a failure.
+status() { guest 'psictl cache status --json || [ $? = 1 ]'; }
 degraded() { status | jq -r '.degraded | join("; ")'; }
 recover() { vm run "psictl cache recover $*" <"$recovery_key" >"$VM_LAB/recover.out"; }
 is_clean() { [ "$(status | jq '.degraded | length')" = 0 ]; }
 # Lookups that RAM did not answer, by psid's own count.
 asked() { jq '.misses + .stale + .failed'; }
-# What a container wrote since its unit was started last.
+# The output of a container since its unit was last started.
 output() { guest "journalctl -q -o cat _SYSTEMD_INVOCATION_ID=\$(systemctl show $1 -P InvocationID)"; }
 # The last line of it, without the time of the container's start.
 says() { output "$1" | sed -n 's/^up [0-9.]* //p' | tail -n 1; }
@@ -55,7 +56,7 @@ WORKER='key-of-worker store-of-worker'
 # WHAT: the three containers run, and have their values.
 containers_run() {
     within 90 is_active web vault worker@1 || fail "$1" "$(guest 'systemctl is-active web vault worker@1' | tr '\n' ' ')"
-    # What a container writes reaches the journal a moment later.
+    # A container's output reaches the journal a moment later.
     within 20 containers_say || fail "$1" "$(says web) / $(says vault) / $(says worker@1)"
     ok "$1"
 }

@@ -1,9 +1,9 @@
 #!/bin/bash
 # The Debian package on a real host: installed, upgraded in use, removed, installed again, purged.
-# `make deb` comes before.
+# Run `make deb` first.
 . "$(dirname "$(readlink -f "$0")")/host.sh"
 
-# The same programs as another version, and as one later still.
+# The same programs as two later versions.
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$top/Cargo.toml" | head -1)
 arch=$(dpkg --print-architecture)
 for more in '' +1 +2; do
@@ -22,13 +22,13 @@ guest 'podman import -q /root/busybox.tar localhost/busybox:1 >/dev/null'
 
 echo '# installed'
 guest 'dpkg -i /root/psi.deb >/root/dpkg.log 2>&1' || bad "dpkg -i: $(guest 'cat /root/dpkg.log')"
-same 'sockets wait, psid comes with the first call' \
+same 'the sockets are active, and psid starts with the first call' \
     "$(guest 'systemctl is-active psid.socket psid-creds.socket psid.service' | xargs)" 'active active inactive'
 same 'units start at boot' \
     "$(guest 'systemctl is-enabled psid.socket psid-creds.socket psid.service' | xargs)" 'enabled enabled enabled'
 same 'the sockets are in a directory of root, and psid has its own' \
     "$(guest 'stat -c "%n %U:%G %a" /run/psi /run/psid' | xargs)" '/run/psi root:root 755 /run/psid psi:psi 700'
-same 'config, and who reads it' "$(guest 'stat -c "%a %U %G" /etc/psi /etc/psi/config.toml' | xargs)" '1770 root psi 640 root psi'
+same 'modes of the config' "$(guest 'stat -c "%a %U %G" /etc/psi /etc/psi/config.toml' | xargs)" '1770 root psi 640 root psi'
 guest 'printf x | podman secret create before - >/dev/null'
 same "podman's driver is not changed" "$(guest 'podman secret inspect -f "{{.Spec.Driver.Name}}" before')" file
 guest 'printf "[cache]\nbackend = \"tpm\"\n" >/etc/psi/config.toml'
@@ -37,7 +37,7 @@ guest 'printf kept-value | podman secret create kept - >/dev/null'
 id=$(guest 'podman secret inspect -f "{{.ID}}" kept')
 lookup() { guest "SECRET_ID=$id psi-driver lookup"; }
 same 'a secret of the TPM' "$(lookup)" kept-value
-same "the boot's mark" "$(guest 'stat -c "%U:%G %a" /run/psid/boot')" 'psi:psi 600'
+same "the file of the boot id" "$(guest 'stat -c "%U:%G %a" /run/psid/boot')" 'psi:psi 600'
 same 'psid writes to /run/psi' "$(guest 'setpriv --reuid psi --regid psi --clear-groups touch /run/psi/x 2>/dev/null' || echo no)" no
 
 echo '# upgraded in use'
@@ -47,9 +47,9 @@ for n in 1 2 3 4; do
 done
 containers() { guest 'podman ps --no-trunc --format "{{.Names}} {{.ID}} {{.StartedAt}}" | sort'; }
 before=$(containers)
-same 'containers that a failed healthcheck kills' "$(wc -l <<<"$before")" 4
+same 'containers that a failed health check kills' "$(wc -l <<<"$before")" 4
 "$vm" run 'cat >/root/load' <<'LOAD'
-# Two clients that never stop: lookups, failures, the longest one in milliseconds.
+# Two clients that look up all the time: the counts of lookups and failures, and the longest lookup in milliseconds.
 one() {
     trap 'echo "$lookups $failed $longest"; exit' TERM
     lookups=0 failed=0 longest=0
@@ -77,16 +77,16 @@ for next in +1 +2 ''; do
 done
 same 'the socket was never closed' "$(socket_of)" "$socket"
 same 'the config' "$(guest 'sha256sum /etc/psi/config.toml')" "$config"
-sleep 6 # so that each container has been checked under the last version
+sleep 6 # each container is checked under the last version
 guest 'systemctl stop load1 load2'
 within 10 guest 'test -s /root/load1.out -a -s /root/load2.out' || bad 'the clients did not end'
 read -r lookups failed longest < <(guest 'cat /root/load1.out /root/load2.out' | awk '{a += $1; b += $2; if ($3 > c) c = $3} END {print a, b, c}')
-[ "$lookups" -gt 50 ] || bad "too few lookups to tell: $lookups"
+[ "$lookups" -gt 50 ] || bad "too few lookups: $lookups"
 same "failed lookups, of $lookups during $upgrades upgrades (the longest took $longest ms)" "$failed" 0
 same 'containers died or were started again' "$(diff <(echo "$before") <(containers) | wc -l)" 0
 checks=$(guest 'journalctl -q -b -o cat | grep "container health_status" | grep -c "health_status=healthy"')
-[ "$checks" -ge 8 ] || bad "too few healthchecks to tell: $checks"
-same "failed healthchecks, of $checks" "$(guest 'journalctl -q -b -o cat | grep "container health_status" | grep -c "health_status=unhealthy"' || true)" 0
+[ "$checks" -ge 8 ] || bad "too few health checks: $checks"
+same "failed health checks, of $checks" "$(guest 'journalctl -q -b -o cat | grep "container health_status" | grep -c "health_status=unhealthy"' || true)" 0
 
 echo '# removed'
 state() { guest 'cd / && find etc/psi var/lib/psi -type f | sort | xargs sha256sum'; }
@@ -96,7 +96,7 @@ guest 'dpkg -r psid >/root/dpkg.log 2>&1' || bad "dpkg -r: $(guest 'cat /root/dp
 same 'nothing of it runs' "$(guest 'pgrep -c psid; ls /run/psi/*.sock 2>/dev/null | wc -l' | xargs)" '0 0'
 same 'config, keys and secrets are kept' "$(state)" "$kept"
 guest 'printf x | podman secret create after - >/dev/null'
-same 'podman is as it was before' "$(guest 'podman secret inspect -f "{{.Spec.Driver.Name}}" after')" file
+same 'podman uses its former driver' "$(guest 'podman secret inspect -f "{{.Spec.Driver.Name}}" after')" file
 same 'no unit failed' "$(guest 'systemctl --failed --plain --no-legend | wc -l')" 0
 
 echo '# installed again'
@@ -107,7 +107,7 @@ same "psi is podman's driver again" "$(guest 'podman secret inspect -f "{{.Spec.
 "$vm" reboot
 same 'the old secret after a reboot' "$(lookup)" kept-value
 
-echo '# what the admin disabled stays so'
+echo '# a disabled unit stays disabled'
 guest 'systemctl disable -q --now psid.service && dpkg -i /root/psi+1.deb >/dev/null 2>&1'
 same 'psid.service' "$(guest 'systemctl is-enabled psid.service' || true)" disabled
 guest 'systemctl enable -q psid.service'
@@ -116,7 +116,7 @@ echo '# purged'
 guest 'dpkg -P psid >/root/dpkg.log 2>&1' || bad "dpkg -P: $(guest 'cat /root/dpkg.log')"
 same 'files left' "$(guest 'find / -xdev \( -path /proc -o -path /root -o -path /home \) -prune -o \( -name "*psid*" -o -name "psi" -o -name "psi.*" -o -name "psi-*" -o -name "50-psi*" \) -print' | grep -v -e /var/log/ -e psi-vm || true)" ''
 same 'directories left in /run' "$(guest 'ls -d /run/psi /run/psid 2>/dev/null' || true)" ''
-same "dpkg's word" "$(guest "dpkg-query -W -f '\${Status}' psid 2>/dev/null" || true)" ''
+same "dpkg's status" "$(guest "dpkg-query -W -f '\${Status}' psid 2>/dev/null" || true)" ''
 guest 'dpkg -i /root/psi.deb >/dev/null 2>&1'
-same 'a fresh install after it serves' "$(guest 'psi-driver list; echo $?')" 0
-echo 'all is well'
+same 'a new installation serves' "$(guest 'psi-driver list; echo $?')" 0
+echo 'all checks passed'

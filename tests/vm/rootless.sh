@@ -1,10 +1,10 @@
 #!/bin/bash
-# Rootless: two users and root on one host, each with a psid and a podman of one's own.
-# `make deb` comes before.
+# Rootless: two users and root on one host, each with its own psid and podman.
+# Run `make deb` first.
 . "$(dirname "$(readlink -f "$0")")/host.sh"
 
 as() { local user=$1; shift; "$vm" run -u "$user" "$@" </dev/null; }
-# WHAT CODE WORDS USER COMMAND: it must fail so, and say so.
+# WHAT CODE WORDS USER COMMAND: the command must fail with this status and these words.
 fails() {
     local what=$1 code=$2 words=$3 user=$4 said is
     shift 4
@@ -26,8 +26,8 @@ for user in anna ben; do
     within 60 as $user 'systemctl --user is-active -q basic.target' || bad "$user has no systemd"
 done
 
-echo '# three of them'
-# The user's own credentials are bound to the host's key: systemd gives no user a TPM of one's own.
+echo '# root and two users'
+# A user's credentials are bound to the host's key: systemd lets no user seal to the TPM.
 cat >"$work/own" <<'OWN'
 set -eu
 config=$1 seal=$2 value=$3 systemctl=$4
@@ -53,7 +53,7 @@ for user in ben anna; do
 done
 
 echo '# the TPM of root'
-fails 'a user asks for the TPM' 65 "this host's own key alone" anna \
+fails 'a user asks for the TPM' 65 "this host's own key" anna \
     'rm -rf /tmp/try && mkdir /tmp/try && PSI_CONFIG=/tmp/try/config.toml PSI_STATE_DIR=/tmp/try psictl cache init --backend tpm --seal-with host+tpm2'
 warned() { as anna 'psictl doctor' | grep -c 'not bound to the TPM' || true; }
 same 'doctor warns anna of a key that is on her disk' "$(warned)" 1
@@ -61,7 +61,7 @@ guest 'cd /home/anna/.config/psi && systemd-creds --uid=anna --name=psi-cache-ke
     systemd-creds --uid=anna --name=psi-cache-key --with-key=host+tpm2 --tpm2-pcrs=7 encrypt - sealed 2>/dev/null && cat sealed >cache.key && rm sealed'
 same 'root sealed it to the TPM: doctor warns' "$(warned)" 0
 
-echo '# none sees what another has'
+echo '# users do not see each other'"'"'s secrets'
 fails "anna's secret, for ben" 66 'no such secret' ben "SECRET_ID=$anna_id psi-driver lookup"
 fails "root's secret, for ben" 66 'no such secret' ben "SECRET_ID=$root_id psi-driver lookup"
 fails "ben's secret, for root" 66 'no such secret' root "SECRET_ID=$ben_id psi-driver lookup"
@@ -73,10 +73,10 @@ for path in /etc/psi/config.toml /var/lib/psi/secrets "~anna/.local/state/psi/se
     ! as ben "ls $path" 2>/dev/null || bad "ben reads $path"
 done
 same "modes of a user's state" "$(as ben 'cd ~/.local/state/psi && stat -c "%a" . secrets secrets/* cache.enc' | sort -u | xargs)" '600 700'
-ok 'no file of anybody is for another to read'
+ok 'no file is readable for another user'
 same 'plaintext in the state' "$(guest 'grep -rlE "of-(root|ben|anna)" /var/lib/psi /home/*/.local/state/psi /home/*/.config/psi /etc/psi | wc -l')" 0
 
-echo '# where the system lets all connect, psid refuses, and says whom'
+echo '# with an open socket, psid refuses a user and logs who it was'
 guest 'mkdir -p /etc/systemd/system/psid.socket.d && printf "[Socket]\nSocketMode=0666\n" >/etc/systemd/system/psid.socket.d/mode.conf
     systemctl daemon-reload && systemctl stop psid.service psid.socket && systemctl start psid.socket psid.service'
 fails "the system's psid, for anna" 77 'may not use this psid' anna "PSI_SOCKET=/run/psi/psid.sock SECRET_ID=$root_id psi-driver lookup"
@@ -107,9 +107,9 @@ done
 "$vm" reboot
 for user in ben anna; do
     within 120 as "$user" 'systemctl --user is-active mine' || bad "$user's container: $(as "$user" 'systemctl --user status mine' | tail -n 5)"
-    within 20 as "$user" "podman logs mine | grep -qx 'mine is of-$user'" || bad "$user's container says $(as "$user" 'podman logs mine')"
+    within 20 as "$user" "podman logs mine | grep -qx 'mine is of-$user'" || bad "$user's container printed $(as "$user" 'podman logs mine')"
     ok "$user's quadlet has its secret"
     same "$user's psid is not degraded" "$(as "$user" 'psictl cache status --json' | jq -c .degraded)" '[]'
 done
 "$vm" net on
-echo 'all is well'
+echo 'all checks passed'

@@ -1,5 +1,5 @@
 #!/bin/bash
-# The whole story on one host: installed, then each of the steps a to g. STEPS="a c" takes some.
+# The scenarios on one host: the installation, then each of the steps a to g. STEPS="a c" selects some.
 # The table is target/vm/story.md; SEED and CUTS are those of step b, KILLS that of step f.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")"
@@ -9,7 +9,7 @@ steps=${STEPS:-a b c d f g e}
 export SEED=${SEED:-$RANDOM} CUTS=${CUTS:-20} KILLS=${KILLS:-50}
 
 fake_on() {
-    # Or the last run's is read, before this one's is begun.
+    # Otherwise the output of the last run would be read.
     rm -f "$VM_LAB/fake.out"
     "$top/target/debug/fake-infisical" --seed files/seed.json >"$VM_LAB/fake.out" 2>"$VM_LAB/fake.log" &
     fake=$!
@@ -27,7 +27,7 @@ fake_on
 trap cleanup EXIT
 printf '| step | what | | measured |\n|---|---|---|---|\n' >"$table"
 
-# FILE: one step; it tells itself what fails.
+# FILE: runs one step, which reports its own failure.
 run_step() {
     local name begin=$SECONDS
     name=${1##*/}
@@ -46,14 +46,14 @@ run_step() {
 failed=''
 is_installed=''
 for step in $steps; do
-    # A host that a step has left in disorder is no good for the next one.
+    # After a failed step, the next one needs a new host.
     if [ -z "$is_installed" ]; then
         vm cut
         run_step steps/install.sh || { failed+=' install'; break; }
         is_installed=yes
     fi
     run_step steps/"$step"-*.sh || { failed+=" $step" is_installed=''; }
-    # Its psi is another one.
+    # Step e replaces psi's key backend.
     [ "$step" != e ] || is_installed=''
 done
 

@@ -133,7 +133,7 @@ pub fn unit(text: &str) -> Result<(), InvalidText> {
         return reject("has no name before its type");
     }
     if !stem.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte)) {
-        return reject("has a character that systemd does not take");
+        return reject("has a character that systemd does not accept");
     }
     Ok(())
 }

@@ -1,14 +1,17 @@
 //! The entries by namespace and directory. A clone shares the directories, and a shared directory is copied before it
 //! changes: work on many entries uses a clone, and holds no lock.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Bound::{Included, Unbounded};
 use std::sync::Arc;
+
+use indexmap::IndexMap;
 
 use super::Entry;
 use crate::model::reference::{CacheKey, ListingScope, Namespace};
 
-type Directory = HashMap<CacheKey, Arc<Entry>>;
+/// In the order in which they came, which is that of their memory: listings and snapshots read all of them.
+type Directory = IndexMap<CacheKey, Arc<Entry>>;
 
 /// The entries. No directory is empty.
 #[derive(Clone, Default)]
@@ -33,7 +36,7 @@ impl Entries {
         let Some(paths) = self.0.get_mut(&key.namespace) else { return };
         let Some(directory) = paths.get_mut(&key.path) else { return };
         if directory.contains_key(key) {
-            Arc::make_mut(directory).remove(key);
+            Arc::make_mut(directory).swap_remove(key);
         }
         if directory.is_empty() {
             paths.remove(&key.path);
@@ -41,7 +44,7 @@ impl Entries {
     }
 
     /// The entries of these scopes, which may overlap.
-    pub(super) fn within(&self, scopes: &[ListingScope]) -> Self {
+    pub(super) fn within<'a>(&self, scopes: impl IntoIterator<Item = &'a ListingScope>) -> Self {
         let mut inside = Self::default();
         for scope in scopes {
             let Some(paths) = self.0.get(&scope.namespace) else { continue };
@@ -59,6 +62,10 @@ impl Entries {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&CacheKey, &Arc<Entry>)> {
         self.0.values().flat_map(BTreeMap::values).flat_map(|directory| directory.iter())
+    }
+
+    pub(super) fn to_vec(&self) -> Vec<(CacheKey, Arc<Entry>)> {
+        self.iter().map(|(key, entry)| (key.clone(), Arc::clone(entry))).collect()
     }
 
     pub(super) fn len(&self) -> usize {

@@ -1,11 +1,12 @@
 //! One value and what is recorded of it.
 
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use psi_common::SecretBytes;
 
-use crate::model::clock::{AtomicBootInstant, BootInstant, Now, Timestamp};
+use crate::model::clock::{BootInstant, Now, Timestamp};
 
 /// One value and when the provider returned it. What changes without the value changes in place: replacing an
 /// unchanged entry at each refresh would fragment the heap.
@@ -13,12 +14,12 @@ pub struct Entry {
     value: SecretBytes,
     /// When the provider returned it, in milliseconds since the epoch.
     fetched_at: AtomicU64,
-    /// The same on the boot clock, which does not jump.
-    fetched: AtomicBootInstant,
+    /// The same on the boot clock, which does not jump, in milliseconds.
+    fetched: AtomicI64,
     /// Whether `fetched` is known: a file may name a time in the future.
     is_dated: AtomicBool,
     /// It never changes, and is not written to a disk.
-    in_ram: bool,
+    pub(super) in_ram: bool,
     /// The boot in which it was last served; 0: never.
     last_served_boot: AtomicU64,
     /// Whether the log says already that it is served past `max_stale`.
@@ -35,7 +36,7 @@ impl Entry {
         Self {
             value,
             fetched_at: AtomicU64::new(fetched_at.as_millis()),
-            fetched: AtomicBootInstant::new(BootInstant::FIRST),
+            fetched: AtomicI64::new(0),
             is_dated: AtomicBool::new(false),
             in_ram: false,
             last_served_boot: AtomicU64::new(0),
@@ -84,14 +85,9 @@ impl Entry {
         !self.warned_past_max_stale.swap(true, Ordering::Relaxed)
     }
 
-    /// Whether it stays in RAM.
-    pub fn is_in_ram(&self) -> bool {
-        self.in_ram
-    }
-
     /// When the provider returned it; if that is unknown, when it was read from the file.
     pub(super) fn fetched(&self) -> BootInstant {
-        self.fetched.get()
+        BootInstant::from_millis(self.fetched.load(Ordering::Relaxed))
     }
 
     /// When the provider returned it; `None` if that is unknown.
@@ -99,8 +95,14 @@ impl Entry {
         self.is_dated.load(Ordering::Relaxed).then_some(self.fetched())
     }
 
+    /// Whether it is served without a request.
+    pub(super) fn is_fresh(&self, fresh_for: Duration, now: BootInstant) -> bool {
+        self.in_ram || self.fetched_if_known().is_some_and(|fetched| now < fetched.after(fresh_for))
+    }
+
+    /// Sets the time on the boot clock, and whether it is known.
     pub(super) fn set_fetched(&self, fetched: BootInstant, is_dated: bool) {
-        self.fetched.set(fetched);
+        self.fetched.store(fetched.as_millis(), Ordering::Relaxed);
         self.is_dated.store(is_dated, Ordering::Relaxed);
     }
 

@@ -1,7 +1,7 @@
 //! The decrypted cache: values, their age, and whether they may be served. It does no I/O and reads no clock.
 //!
-//! One lock guards them. It is held for one key or for a chunk of keys, never for a whole listing or a whole
-//! snapshot: so a lookup waits for neither.
+//! One lock guards them. It is held for one key at a time, also by a listing and a snapshot, so that a lookup waits
+//! for neither.
 
 mod entries;
 mod entry;
@@ -9,35 +9,30 @@ mod invalidation;
 mod negative;
 mod pending;
 mod reconcile;
-mod state;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
+use parking_lot::RwLock;
 
 use crate::model::clock::{BootInstant, Now, Timestamp};
 use crate::model::reference::{CacheKey, ListingScope};
 use entries::Entries;
 use invalidation::Invalidations;
-use pending::PendingRemoval;
-use state::State;
+use negative::NegativeEntry;
 
 pub use entry::BootId;
 pub(crate) use entry::Entry;
 pub use invalidation::FetchEpoch;
 pub(crate) use negative::NegativeReason;
-pub(crate) use pending::{EvictionDecision, RemovalReason, WithheldEntry};
+pub(crate) use pending::{EvictionDecision, PendingRemoval, RemovalReason};
 pub(crate) use reconcile::Counts;
 pub use reconcile::ReconcileOptions;
 
 /// A file may name times that are ahead of the clock by so much; beyond that, an entry's age is unknown.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(60);
-
-/// How many keys the lock is held for at a time.
-const CHUNK: usize = 128;
 
 /// The entries, shared by lookups, fetches, refreshes and the persister.
 pub struct Cache {
@@ -46,11 +41,23 @@ pub struct Cache {
     /// The count of changes that must be persisted.
     changes: AtomicU64,
     /// Is called after each of them.
-    observer: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
+    observer: RwLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+/// What the lock guards.
+#[derive(Default)]
+struct State {
+    policy: Policy,
+    entries: Entries,
+    /// The pending removals of entries.
+    pending: HashMap<CacheKey, PendingRemoval>,
+    /// The refusals of keys without an entry.
+    negative: HashMap<CacheKey, NegativeEntry>,
+    invalidations: Invalidations,
 }
 
 /// The configuration of ages and removals.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Policy {
     /// Whether values are kept at all.
     pub enabled: bool,
@@ -91,11 +98,6 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    fn of(entries: &Entries, generation: u64) -> Self {
-        let entries = entries.iter().map(|(key, entry)| (key.clone(), Arc::clone(entry))).collect();
-        Self { generation, entries }
-    }
-
     /// The same entries in the order of keys.
     pub fn sorted(mut self) -> Self {
         self.entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
@@ -107,15 +109,8 @@ impl Snapshot {
 impl Cache {
     /// An empty cache of a process in this boot.
     pub fn new(policy: Policy, boot: BootId) -> Self {
-        let state = State {
-            policy,
-            entries: Entries::default(),
-            pending: HashMap::new(),
-            negative: HashMap::new(),
-            invalidations: Invalidations::default(),
-        };
-        let state = RwLock::new(state);
-        Self { state, boot, changes: AtomicU64::new(0), observer: Mutex::default() }
+        let state = RwLock::new(State { policy, ..State::default() });
+        Self { state, boot, changes: AtomicU64::new(0), observer: RwLock::new(Box::new(|| ())) }
     }
 
     /// Looks a key up at `now`.
@@ -129,8 +124,8 @@ impl Cache {
         let past_max_stale = state.policy.is_past_max_stale(&entry, now);
         let servable = !past_max_stale || entry.was_served_in(self.boot);
         let is_fresh = match state.pending.get(key) {
-            Some(pending) => servable && !pending.is_retry_due(now),
-            None => state.policy.is_fresh(&entry, now),
+            Some(pending) => servable && pending.last.age(now) < pending.retry_after,
+            None => entry.is_fresh(state.policy.fresh_for, now),
         };
         match is_fresh {
             true => CacheLookup::Fresh(entry),
@@ -153,14 +148,15 @@ impl Cache {
 
     /// The entries of a scope, in order.
     pub fn entries_in(&self, scope: &ListingScope) -> Vec<(CacheKey, Arc<Entry>)> {
-        Snapshot::of(&self.entries_within(scope), 0).sorted().entries
+        let entries = self.state.read().entries.within([scope]);
+        Snapshot { generation: 0, entries: entries.to_vec() }.sorted().entries
     }
 
     /// An invalidated key of a scope that no listing has confirmed since.
     pub fn invalidated_unconfirmed(&self, scope: &ListingScope) -> Option<CacheKey> {
         let state = self.state.read();
-        let is_missing = |key: &&CacheKey| scope.contains(key) && state.entries.get(key).is_none();
-        state.invalidations.unconfirmed.iter().find(is_missing).cloned()
+        let mut unconfirmed = state.invalidations.unconfirmed.iter();
+        unconfirmed.find(|key| scope.contains(key) && state.entries.get(key).is_none()).cloned()
     }
 
     /// When an entry was fetched; `None` if there is none, or the time is unknown.
@@ -170,10 +166,9 @@ impl Cache {
 
     /// When the oldest entry of a scope was fetched; `None` if there is none, or a time is unknown.
     pub fn oldest_fetch(&self, scope: &ListingScope) -> Option<BootInstant> {
-        let entries = self.entries_within(scope);
-        let fetched: Option<Vec<_>> =
-            entries.iter().map(|(_, one)| one.fetched_if_known()).collect();
-        fetched?.into_iter().min()
+        let entries = self.state.read().entries.within([scope]);
+        let fetched = entries.iter().map(|(_, entry)| entry.fetched_if_known());
+        fetched.collect::<Option<Vec<_>>>()?.into_iter().min()
     }
 
     /// Whether values are kept at all.
@@ -199,11 +194,9 @@ impl Cache {
 
     /// How many entries are older than `max_stale`, and servable only because they were served in this boot.
     pub fn past_max_stale(&self, now: BootInstant) -> usize {
-        let policy = self.state.read().policy;
-        let is_kept = |(_, entry): &(&CacheKey, &Arc<Entry>)| {
-            entry.was_served_in(self.boot) && policy.is_past_max_stale(entry, now)
-        };
-        self.entries().iter().filter(is_kept).count()
+        let (policy, entries) = (self.state.read().policy, self.entries());
+        let is_past = |entry: &Entry| policy.is_past_max_stale(entry, now);
+        entries.iter().filter(|(_, one)| one.was_served_in(self.boot) && is_past(one)).count()
     }
 
     /// When the oldest and the newest entry were fetched, by the wall clock of those times.
@@ -213,30 +206,26 @@ impl Cache {
         Some((times().min()?, times().max()?))
     }
 
-    /// The entries whose removal is pending, in order.
-    pub fn withheld(&self) -> Vec<WithheldEntry> {
-        let withheld = |(key, pending): (&CacheKey, &PendingRemoval)| {
-            let PendingRemoval { reason, first: since, .. } = *pending;
-            reason.is_removal().then(|| WithheldEntry { key: key.clone(), reason, since })
-        };
-        let mut all: Vec<_> = self.state.read().pending.iter().filter_map(withheld).collect();
-        all.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        all
+    /// The entries that are served although their removal is pending, in order.
+    pub fn withheld(&self) -> Vec<(CacheKey, PendingRemoval)> {
+        let state = self.state.read();
+        let is_removal = |pending: &PendingRemoval| pending.reason != RemovalReason::BadResponse;
+        let removals = state.pending.iter().filter(|(_, pending)| is_removal(pending));
+        let mut removals: Vec<_> = removals.map(|(key, pending)| (key.clone(), *pending)).collect();
+        removals.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        removals
     }
 
     /// The entries that may be written to a disk, to be persisted as `generation`.
     pub fn snapshot(&self, generation: u64) -> Snapshot {
-        let mut snapshot = Snapshot::of(&self.entries(), generation);
-        snapshot.entries.retain(|(_, entry)| !entry.is_in_ram());
-        snapshot
+        let mut entries = self.entries().to_vec();
+        entries.retain(|(_, entry)| !entry.in_ram);
+        Snapshot { generation, entries }
     }
 
+    /// All entries as they are now. The lock ends with the call: in an expression, it would last for what follows.
     fn entries(&self) -> Entries {
         self.state.read().entries.clone()
-    }
-
-    fn entries_within(&self, scope: &ListingScope) -> Entries {
-        self.state.read().entries.within(std::slice::from_ref(scope))
     }
 }
 
@@ -250,17 +239,18 @@ impl Cache {
     /// Puts a fetched value, unless the key was invalidated since the fetch began, or the value is empty and
     /// the cached one is not. Returns the entry to serve.
     pub fn put(&self, key: &CacheKey, entry: Entry, now: Now, epoch: FetchEpoch) -> Arc<Entry> {
-        let is_persisted = !entry.is_in_ram();
-        let put = self.state.write().put(key, entry, now, epoch, false);
+        let is_persisted = !entry.in_ram;
+        let options = ReconcileOptions { epoch, began: now, now, accept: false, wanted: &|_| true };
+        let entry = self.state.write().put(key, entry, &options, &mut Counts::default());
         if is_persisted {
             self.note_change();
         }
-        put.unwrap_or_else(|kept| kept)
+        entry
     }
 
     /// Notes that an entry is served. It is persisted once in a boot, not at each lookup.
     pub fn mark_served(&self, entry: &Entry) {
-        if entry.mark_served(self.boot) && !entry.is_in_ram() {
+        if entry.mark_served(self.boot) && !entry.in_ram {
             self.note_change();
         }
     }
@@ -280,49 +270,31 @@ impl Cache {
         decision
     }
 
-    /// Records that the provider refused a whole scope; returns how many entries that removed.
-    pub fn note_refusal_of(
-        &self,
-        scope: &ListingScope,
-        reason: &NegativeReason,
-        now: BootInstant,
-    ) -> u64 {
-        let mut evicted = 0;
-        self.apply(self.entries_in(scope), |state, (key, _)| {
-            let decision = state.note_refusal(&key, reason.clone(), now);
-            evicted += u64::from(decision == EvictionDecision::Evicted);
-            decision == EvictionDecision::Evicted
-        });
-        evicted
-    }
-
     /// Removes an entry; true if there was one. A fetch that began before does not bring it back.
     pub fn invalidate(&self, key: &CacheKey) -> bool {
-        let existed = {
-            let mut state = self.state.write();
-            let existed = state.entries.get(key).is_some();
-            state.invalidations.record(key, existed);
-            state.remove(key);
-            existed
-        };
+        let mut state = self.state.write();
+        let existed = state.entries.get(key).is_some();
+        state.invalidations.record(key, existed);
+        state.remove(key);
+        drop(state);
         self.note_change();
         existed
     }
 
     /// Removes the entries that `is_wanted` rejects by their key and the time of their fetch.
     pub fn remove_unwanted(&self, is_wanted: impl Fn(&CacheKey, BootInstant) -> bool) {
-        let is_unwanted = |key: &CacheKey, entry: &Entry| !is_wanted(key, entry.fetched());
-        let entries = self.entries();
-        let unwanted = entries.iter().filter(|(key, entry)| is_unwanted(key, entry));
-        let unwanted: Vec<CacheKey> = unwanted.map(|(key, _)| key.clone()).collect();
-        drop(entries);
-        self.apply(unwanted, |state, key| {
+        let mut entries = self.entries().to_vec();
+        entries.retain(|(key, entry)| !is_wanted(key, entry.fetched()));
+        for (key, _) in &entries {
+            let mut state = self.state.write();
             // It may have been fetched meanwhile.
-            if state.entries.get(&key).is_some_and(|entry| is_unwanted(&key, entry)) {
-                state.remove(&key);
+            if state.entries.get(key).is_some_and(|entry| !is_wanted(key, entry.fetched())) {
+                state.remove(key);
             }
-            true
-        });
+        }
+        if !entries.is_empty() {
+            self.note_change();
+        }
     }
 
     /// Restores what was persisted, except where the cache has newer entries: a key may be unlocked late.
@@ -330,17 +302,17 @@ impl Cache {
     /// The age is computed once by the wall clock, and counted by the boot clock from then on, so that a
     /// correction of the wall clock changes no age.
     pub fn restore(&self, snapshot: Snapshot, now: Now) {
-        self.apply(snapshot.entries, |state, (key, entry)| {
+        for (key, entry) in snapshot.entries {
             let is_dated = entry.fetched_at() <= now.wall.after(MAX_CLOCK_SKEW);
             entry.set_fetched(now.boot.before(entry.fetched_at().age(now.wall)), is_dated);
-            let is_newer = |cached: &Arc<Entry>| cached.fetched() >= entry.fetched();
-            if !state.entries.get(&key).is_some_and(is_newer)
+            let mut state = self.state.write();
+            let cached = state.entries.get(&key);
+            if cached.is_none_or(|cached| cached.fetched() < entry.fetched())
                 && !state.invalidations.is_outdated(&key, FetchEpoch::default())
             {
                 state.entries.insert(key, entry);
             }
-            false
-        });
+        }
     }
 
     /// Applies a new configuration. What was refused under the former one is asked for again.
@@ -350,38 +322,6 @@ impl Cache {
         state.negative.clear();
     }
 
-    /// Applies a change to each item; it returns whether the change must be persisted. The lock is released
-    /// after each chunk, and items are taken without it.
-    fn apply<T>(
-        &self,
-        items: impl IntoIterator<Item = T>,
-        mut change: impl FnMut(&mut State, T) -> bool,
-    ) {
-        let mut items = items.into_iter();
-        loop {
-            let chunk: Vec<T> = items.by_ref().take(CHUNK).collect();
-            if chunk.is_empty() {
-                return;
-            }
-            let mut state = self.state.write();
-            let changed =
-                chunk.into_iter().fold(false, |changed, item| change(&mut state, item) | changed);
-            // A lookup that waits for the lock gets it before the next chunk.
-            RwLockWriteGuard::unlock_fair(state);
-            if changed {
-                self.note_change();
-            }
-        }
-    }
-
-    fn note_change(&self) {
-        self.changes.fetch_add(1, Ordering::AcqRel);
-        let observer = self.observer.lock().clone();
-        if let Some(observer) = observer {
-            observer();
-        }
-    }
-
     /// The count of changes that must be persisted. A reader of the count sees them.
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
@@ -389,7 +329,27 @@ impl Cache {
 
     /// Calls `observer` after each change that must be persisted, in place of the observer so far.
     pub fn observe(&self, observer: impl Fn() + Send + Sync + 'static) {
-        *self.observer.lock() = Some(Arc::new(observer));
+        *self.observer.write() = Box::new(observer);
+    }
+
+    fn note_change(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.observer.read()();
+    }
+}
+
+impl State {
+    fn remove(&mut self, key: &CacheKey) {
+        self.entries.remove(key);
+        self.pending.remove(key);
+        self.negative.remove(key);
+    }
+}
+
+impl Policy {
+    fn is_past_max_stale(&self, entry: &Entry, now: BootInstant) -> bool {
+        let is_older = |limit| entry.fetched().age(now) > limit;
+        !entry.in_ram && self.max_stale.is_some_and(is_older)
     }
 }
 

@@ -29,9 +29,6 @@ pub enum NegativeReason {
     Failed(Arc<str>),
 }
 
-/// The refused secrets.
-pub(super) type NegativeCache = HashMap<CacheKey, NegativeEntry>;
-
 /// A refusal.
 pub(super) struct NegativeEntry {
     pub(super) reason: NegativeReason,
@@ -42,7 +39,7 @@ pub(super) struct NegativeEntry {
 impl NegativeEntry {
     /// Caches a refusal, twice as long as the last one.
     pub(super) fn put(
-        cache: &mut NegativeCache,
+        cache: &mut HashMap<CacheKey, Self>,
         key: &CacheKey,
         reason: NegativeReason,
         now: BootInstant,

@@ -5,13 +5,13 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 
 use psi_common::SecretBytes;
 
 use super::negative::NegativeReason;
 use super::pending::{EvictionDecision, RemovalReason};
-use super::state::State;
-use super::{Cache, Entry, FetchEpoch};
+use super::{Cache, Entry, FetchEpoch, State};
 use crate::model::clock::Now;
 use crate::model::reference::{CacheKey, Listing};
 
@@ -45,94 +45,127 @@ pub struct Counts {
 }
 
 impl Cache {
-    /// Makes the entries of a listing's scopes equal to it, in chunks. A listing of no scope only adds values.
+    /// Makes the entries of a listing's scopes equal to it, key by key. A listing of no scope removes nothing.
     pub fn reconcile(&self, listing: Listing, options: &ReconcileOptions<'_>) -> Counts {
         let Listing { scopes, found, denied, unread } = listing;
+        let ReconcileOptions { epoch, began, now, accept, wanted } = *options;
         let (known, evict_revoked) = {
             let mut state = self.state.write();
-            state.invalidations.confirm(&scopes, options.epoch);
+            state.invalidations.confirm(&scopes, epoch);
             (state.entries.within(&scopes), state.policy.evict_revoked)
         };
         let others = denied.iter().chain(&unread).map(|(key, _)| key);
         let listed: HashSet<&CacheKey> = found.iter().map(|(key, _)| key).chain(others).collect();
-        let unlisted = known
-            .iter()
-            .filter(|(key, entry)| !listed.contains(key) && !options.is_outrun_by(entry));
+        // An entry that was fetched after the listing was requested.
+        let is_newer = |entry: &Entry| entry.fetched() > began.boot;
+        let unlisted = known.iter().filter(|(key, one)| !listed.contains(key) && !is_newer(one));
         let unlisted: Vec<CacheKey> = unlisted.map(|(key, _)| key.clone()).collect();
-        let is_guarded = unlisted.len() * 2 > known.len() || !evict_revoked;
+        let is_guarded = !accept && (unlisted.len() * 2 > known.len() || !evict_revoked);
         drop(known);
         let mut counts = Counts::default();
-        self.apply(unlisted, |state, key| {
-            state.remove_unlisted(&key, is_guarded && !options.accept, options, &mut counts);
-            true
-        });
-        self.apply(denied, |state, (key, why)| {
+        for key in unlisted {
+            let mut state = self.state.write();
+            if state.entries.get(&key).is_none_or(|entry| is_newer(entry)) {
+                continue;
+            }
+            let unlisted = RemovalReason::Unlisted;
+            if is_guarded && !(state.withhold(&key, unlisted, now.boot) && evict_revoked) {
+                counts.withheld += 1;
+            } else {
+                let why = "a listing no longer has it".into();
+                state.evict(&key, NegativeReason::NotFound(why), now.boot);
+                counts.removed += 1;
+                drop(state);
+                self.note_change();
+            }
+        }
+        for (key, why) in denied {
             let reason = NegativeReason::Denied(why.into());
-            let decision = state.note_refusal(&key, reason, options.now.boot);
+            let decision = self.note_refusal(&key, reason, now.boot);
             counts.removed += u64::from(decision == EvictionDecision::Evicted);
-            true
-        });
-        let wanted = found.into_iter().filter(|(key, _)| (options.wanted)(key));
-        self.apply(wanted, |state, (key, value)| {
-            state.take(&key, value, options, &mut counts);
-            true
-        });
+        }
+        for (key, value) in found.into_iter().filter(|(key, _)| wanted(key)) {
+            // That is most of a listing as a rule. Lookups go on meanwhile.
+            if self.state.read().renew_unchanged(&key, &value, options) {
+                counts.unchanged += 1;
+                continue;
+            }
+            let new = Entry::new(value, now.wall);
+            self.state.write().put(&key, new, options, &mut counts);
+            // At once, not at the end: a verification of the file must not take this for a difference.
+            self.note_change();
+        }
+        // The times of the renewed entries.
+        self.note_change();
         counts
     }
 }
 
 impl State {
-    fn remove_unlisted(
-        &mut self,
+    /// Renews an entry whose value a listing confirms, if nothing else is to be done; true if it did.
+    pub(super) fn renew_unchanged(
+        &self,
         key: &CacheKey,
-        is_guarded: bool,
+        value: &SecretBytes,
         options: &ReconcileOptions<'_>,
-        counts: &mut Counts,
-    ) {
-        // It may have been removed or fetched since the listing was compared.
-        if self.entries.get(key).is_none_or(|entry| options.is_outrun_by(entry)) {
-            return;
-        }
-        let now = options.now.boot;
-        if is_guarded {
-            let is_confirmed = self.withhold(key, RemovalReason::Unlisted, now);
-            if !is_confirmed || !self.policy.evict_revoked {
-                counts.withheld += 1;
-                return;
-            }
-        }
-        self.evict(key, NegativeReason::NotFound("a listing no longer has it".into()), now);
-        counts.removed += 1;
+    ) -> bool {
+        let cached = self.entries.get(key).filter(|cached| {
+            cached.value().same_as(value)
+                && self.policy.enabled
+                && !self.pending.contains_key(key)
+                && !self.invalidations.is_outdated(key, options.epoch)
+        });
+        cached.map(|cached| cached.renew(options.now)).is_some()
     }
 
-    fn take(
+    /// Puts a value, unless the key was invalidated or fetched since the request. An empty value in place of another
+    /// one must be confirmed, or accepted by an admin. Returns the entry to serve.
+    pub(super) fn put(
         &mut self,
         key: &CacheKey,
-        value: SecretBytes,
+        new: Entry,
         options: &ReconcileOptions<'_>,
         counts: &mut Counts,
-    ) {
-        let count = match self.entries.get(key) {
-            None => &mut counts.added,
-            Some(entry) if entry.value().same_as(&value) => &mut counts.unchanged,
-            Some(entry) if options.is_outrun_by(entry) => {
-                counts.unchanged += 1;
-                return;
+    ) -> Arc<Entry> {
+        let ReconcileOptions { epoch, began, now, accept, .. } = *options;
+        let is_outdated = self.invalidations.is_outdated(key, epoch);
+        let cached = self.entries.get(key).cloned();
+        let is_same = cached.as_ref().is_some_and(|cached| cached.value().same_as(new.value()));
+        let (count, kept) = match &cached {
+            None => (&mut counts.added, None),
+            Some(_) if is_same => (&mut counts.unchanged, None),
+            Some(newer) if newer.fetched() > began.boot => (&mut counts.unchanged, Some(newer)),
+            Some(cached)
+                if new.value().is_empty()
+                    && !(accept || is_outdated)
+                    && !self.withhold(key, RemovalReason::Emptied, now.boot) =>
+            {
+                (&mut counts.withheld, Some(cached))
             }
-            Some(_) => &mut counts.changed,
+            Some(_) => (&mut counts.changed, None),
         };
-        let ReconcileOptions { epoch, now, accept, .. } = *options;
-        match self.put(key, Entry::new(value, now.wall), now, epoch, accept) {
-            Ok(_) => *count += 1,
-            Err(_) => counts.withheld += 1,
+        *count += 1;
+        if let Some(kept) = kept {
+            return Arc::clone(kept);
         }
-    }
-}
-
-impl ReconcileOptions<'_> {
-    /// Whether an entry was fetched after the listing was requested.
-    fn is_outrun_by(&self, entry: &Entry) -> bool {
-        entry.fetched() > self.began.boot
+        if !self.policy.enabled || is_outdated {
+            return Arc::new(new);
+        }
+        self.pending.remove(key);
+        self.negative.remove(key);
+        let entry = match cached {
+            // One copy of a value in RAM, however often it is fetched.
+            Some(cached) if is_same => cached,
+            cached => {
+                // A container that was served the former value will ask for the new one.
+                let boot = cached.map_or(0, |cached| cached.last_served_boot());
+                let entry = Arc::new(new.last_served_in(boot));
+                self.entries.insert(key.clone(), Arc::clone(&entry));
+                entry
+            }
+        };
+        entry.renew(now);
+        entry
     }
 }
 

@@ -1,4 +1,4 @@
-//! What psid reads of its process's environment.
+//! Reads the environment of the process: variables, uid and systemd's directories.
 
 use std::path::PathBuf;
 
@@ -8,10 +8,10 @@ use crate::cli::doctor::containers_conf::{Places, PodmanVersion};
 use crate::keys::credential::{self, Creds};
 use crate::runtime::build::Environment;
 
-/// The environment of this process. Only psid reads the directories that systemd sets for its unit: podman's
-/// driver may inherit those of another unit.
+/// The environment of this process. psid alone reads the variables of systemd's directories: psi-driver may inherit
+/// those of another unit.
 pub(super) fn of_this_process(config: Option<PathBuf>) -> Environment {
-    // The system's psid runs as a user of its own.
+    // The system's psid runs as user psi, so that its uid does not show the scope.
     let system = Paths::new(Scope::System);
     let is_system = config.as_ref().is_some_and(|config| *config == system.config);
     let mut paths = if is_system { system } else { Paths::new(Scope::of_this_process()) };
@@ -32,8 +32,8 @@ pub(super) fn of_this_process(config: Option<PathBuf>) -> Environment {
     Environment::new(paths, directory("CREDENTIALS_DIRECTORY"), creds)
 }
 
-/// How psid opens credentials: root runs systemd-creds; the system's psid, as a user of its own, asks a helper; a
-/// user's psid has that user's credentials.
+/// How psid opens credentials: root runs systemd-creds; the system's psid, as user psi, calls the helper
+/// psid-creds.socket; a user's psid runs systemd-creds with that user's credentials.
 fn creds(paths: &Paths, is_system: bool) -> Creds {
     let helper = paths.socket.with_file_name("creds.sock");
     if nix::unistd::geteuid().is_root() {
@@ -50,7 +50,7 @@ pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The files of podman's config, by its own variables.
+/// The paths of podman's config, by podman's variables.
 pub(super) fn podman_config_places(podman: PodmanVersion) -> Places {
     let path = |name| variable(name).map(PathBuf::from);
     let home = path("XDG_CONFIG_HOME").or_else(|| Some(path("HOME")?.join(".config")));
@@ -58,7 +58,7 @@ pub(super) fn podman_config_places(podman: PodmanVersion) -> Places {
         Scope::System => 0,
         Scope::User { uid } => uid,
     };
-    // Before version 5, root had no config of its own.
+    // Before podman 5, root has no config in its home directory.
     let has_own = podman >= PodmanVersion(5, 0, 0) || uid != 0;
     Places {
         podman,

@@ -4,6 +4,7 @@ mod broken_config;
 mod check;
 pub mod doctor;
 mod environment;
+mod error;
 pub mod init;
 mod migrate;
 pub mod preflight;
@@ -13,12 +14,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use psi_common::{Exit, SealMode, for_own_scope};
+use psi_common::{Exit, Problem, SealMode, for_own_scope};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::check::{CheckOptions, Prepared};
 use crate::cli::doctor::containers_conf::PodmanVersion;
+use crate::cli::error::CommandError;
 use crate::cli::init::InitOptions;
 use crate::cli::migrate::MigrateOptions;
 use crate::config::Config;
@@ -28,7 +30,7 @@ use crate::runtime::{listener, serve::serve};
 use crate::sys::logging::{self, Format, Verbosity};
 use crate::sys::{hardening, malloc};
 
-/// The socket of pcscd, unless its own variable names another one.
+/// The default socket of pcscd.
 const PCSCD: &str = "/run/pcscd/pcscd.comm";
 
 /// The daemon behind psi-driver: holds the decrypted secrets in RAM, fetches and persists them.
@@ -50,43 +52,43 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Check the config, name the line at fault, and exit
+    /// Check the config, and report the line with a fault
     Check(CheckOptions),
-    /// Take over what another program left, while psid is stopped (`psictl migrate --from psi --state` runs this)
+    /// Take over the secrets of psi version 1, while psid is stopped (`psictl migrate --from psi --cache` runs this)
     Migrate {
-        /// The program: the Python PSI
+        /// The program: psi (version 1, the Python PSI)
         #[arg(long, value_parser = ["psi"])]
         from: String,
-        /// Its state folder, or a cache file of it; nothing there is changed
+        /// Its state directory, or one cache file; no file in it is changed
         dir: PathBuf,
-        /// The key of its tpm backend: 32 bytes, or sealed by systemd-creds as psi-cache-key (default: our own)
+        /// The key of its tpm backend: 32 bytes, or sealed by systemd-creds as psi-cache-key (default: psid's own)
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
-        /// Tell what would be taken over, and change nothing
+        /// Report what would be taken over, and change nothing
         #[arg(long)]
         dry_run: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Report what is wrong on this host, as JSON (`psictl doctor` runs this)
+    /// Report the findings about this host, as JSON (`psictl doctor` runs this)
     Doctor {
         /// Podman's version
         #[arg(long)]
         podman: Option<PodmanVersion>,
-        /// Where podman's commands find psi-driver
+        /// The path of psi-driver in podman's commands
         #[arg(long, default_value = "/usr/bin/psi-driver")]
         program: String,
     },
-    /// Open or seal one credential that stdin names (psid-creds.socket runs this)
+    /// Open or seal the credential that stdin names (psid-creds.socket runs this)
     Creds,
     /// Make and seal a key, and write an empty cache (`psictl cache init` runs this)
     Init {
-        /// Where the key lives (default: as backend in the config)
+        /// The key backend (default: that of the config)
         #[arg(long, value_parser = ["tpm", "hsm"])]
         backend: Option<String>,
-        /// What systemd-creds seals the key to; where it is less than the config demands, the config is changed
-        /// (default: as seal_with in the config)
+        /// What systemd-creds seals the key to; if it differs, seal_with in the config is changed
+        /// (default: seal_with of the config)
         #[arg(long, value_parser = SealMode::NAMES)]
         seal_with: Option<String>,
         /// The PCRs that must be the same to unseal; empty for none
@@ -101,16 +103,16 @@ enum Command {
         /// Write the recovery key to this file of mode 0600 instead of showing it
         #[arg(long, value_name = "FILE", conflicts_with = "no_recovery_key")]
         recovery_key_file: Option<PathBuf>,
-        /// Try the token's PIN once, though it was refused
+        /// Try the token's PIN once, even if it was refused before
         #[arg(long)]
         retry: bool,
     },
-    /// Check all that psid needs of the token, step by step (`psictl hsm preflight` runs this)
+    /// Check step by step what psid needs of the token (`psictl hsm preflight` runs this)
     Preflight {
         /// Print JSON
         #[arg(long)]
         json: bool,
-        /// Try the PIN once, though it was refused
+        /// Try the PIN once, even if it was refused before
         #[arg(long)]
         retry: bool,
     },
@@ -121,10 +123,7 @@ pub fn command_line() -> clap::Command {
     CommandLine::command()
 }
 
-/// A failed command: its exit status and its message.
-type Failure = (Exit, String);
-
-/// Runs psid. A failure is one line on stderr and a status of [`Exit`].
+/// Runs psid. An error is one line on stderr, and the exit status is one of [`Exit`].
 pub fn run() -> ExitCode {
     let line = match CommandLine::try_parse() {
         Ok(line) => line,
@@ -133,16 +132,18 @@ pub fn run() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
         }
     };
+    let name = line.command.as_ref().and_then(Command::name);
+    let prefix = name.map_or_else(String::new, |name| format!("{name}: "));
     match execute(line) {
         Ok(()) => Exit::Ok.into(),
-        Err((exit, message)) => {
-            print_error(&format!("psid: {message}"));
-            exit.into()
+        Err(error) => {
+            print_error(&format!("psid: {prefix}{error}"));
+            error.exit.into()
         }
     }
 }
 
-fn execute(line: CommandLine) -> Result<(), Failure> {
+fn execute(line: CommandLine) -> Result<(), CommandError> {
     let mut prepared = Prepared::default();
     if let Some(Command::Check(options)) = &line.command {
         prepared.take_descriptors(options, line.config.as_deref());
@@ -157,21 +158,22 @@ fn execute(line: CommandLine) -> Result<(), Failure> {
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|error| (Exit::Io, format!("starting: {error}; check the limits on threads")))?;
+        .map_err(|error| {
+            CommandError::io(
+                format!("psid cannot start threads: {error}"),
+                "check the limits on threads",
+            )
+        })?;
     let Some(command) = line.command else {
         let (format, verbosity) = (line.log_format, line.log_level);
         logging::start(format, verbosity, environment::variable("JOURNAL_STREAM").as_deref());
         return runtime.block_on(run_daemon(&environment, &missing_protections));
     };
-    let name = command.name();
-    let result = runtime.block_on(command.run(environment, prepared));
-    result.map_err(|(exit, message)| {
-        (exit, name.map_or(message.clone(), |name| format!("{name}: {message}")))
-    })
+    runtime.block_on(command.run(environment, prepared))
 }
 
 impl Command {
-    /// The prefix of its messages.
+    /// The prefix of its error message.
     fn name(&self) -> Option<&'static str> {
         match self {
             Self::Check(_) | Self::Doctor { .. } => None,
@@ -182,7 +184,7 @@ impl Command {
         }
     }
 
-    async fn run(self, environment: Environment, prepared: Prepared) -> Result<(), Failure> {
+    async fn run(self, environment: Environment, prepared: Prepared) -> Result<(), CommandError> {
         let environment = match self {
             Self::Check(options) => return check::run(environment, &options, prepared).await,
             _ => &environment,
@@ -199,7 +201,9 @@ impl Command {
             Self::Creds => {
                 let config = &environment.paths.config;
                 let served = credential::serve(tokio::io::stdin(), tokio::io::stdout(), config);
-                served.await.map_err(|error| (Exit::Io, format!("{error}; see psid's own log")))
+                served.await.map_err(|error| {
+                    CommandError::io(error.to_string(), "see `journalctl -u psid`")
+                })
             }
             Self::Init {
                 backend,
@@ -221,7 +225,7 @@ impl Command {
                     retry,
                 };
                 let done = init::run(environment, &options).await;
-                print(&done.map_err(|error| (Exit::BadInput, error.to_string()))?);
+                print(&done.map_err(CommandError::of(Exit::BadInput))?);
                 Ok(())
             }
             Self::Preflight { json, retry } => check_token(environment, json, retry).await,
@@ -235,13 +239,17 @@ async fn diagnose(environment: &Environment, podman: Option<PodmanVersion>, prog
         let commands = ["lookup", "store", "delete", "list"]
             .map(|verb| (verb.to_owned(), format!("exec {program} {verb}")));
         let places = environment::podman_config_places(podman);
-        findings.extend(doctor::containers_conf::judge(&places, &commands.into()));
+        findings.extend(doctor::containers_conf::check(&places, &commands.into()));
     }
     print(&doctor::to_json(&findings));
 }
 
-async fn check_token(environment: &Environment, json: bool, retry: bool) -> Result<(), Failure> {
-    // The variable of libpcsclite.
+async fn check_token(
+    environment: &Environment,
+    json: bool,
+    retry: bool,
+) -> Result<(), CommandError> {
+    // libpcsclite reads this variable.
     let pcscd = environment::variable("PCSCLITE_CSOCK_NAME").unwrap_or(PCSCD.into());
     let report_step = |line: &str| {
         if !json {
@@ -252,9 +260,12 @@ async fn check_token(environment: &Environment, json: bool, retry: bool) -> Resu
     if json {
         print(&report.to_json());
     }
-    match report.fault() {
+    match report.failure() {
         None => Ok(()),
-        Some((step, fault)) => Err((fault.exit, format!("{step}: {fault}"))),
+        Some((step, CommandError { exit, problem: Problem { what, remedy } })) => {
+            let problem = Problem::new(format!("{step}: {what}"), remedy.as_str());
+            Err(CommandError { exit: *exit, problem })
+        }
     }
 }
 
@@ -262,13 +273,12 @@ async fn migrate(
     environment: &Environment,
     options: &MigrateOptions,
     json: bool,
-) -> Result<(), Failure> {
-    let config = Config::read(&environment.paths.config)
-        .map_err(|error| (Exit::BadInput, format!("{error}; `psid check` checks it")))?;
+) -> Result<(), CommandError> {
+    let config = Config::read(&environment.paths.config)?;
     let report = migrate::adopt(&config, environment, options).await?;
     print(&if json { report.to_json() } else { report.to_string() });
     match report.values {
-        Some(Err(why)) => Err((Exit::BadInput, why)),
+        Some(Err(problem)) => Err(CommandError { exit: Exit::BadInput, problem }),
         _ => Ok(()),
     }
 }
@@ -276,25 +286,30 @@ async fn migrate(
 async fn run_daemon(
     environment: &Environment,
     missing_protections: &[String],
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     for protection in missing_protections {
         tracing::warn!("{protection}");
     }
     let config = match Config::read(&environment.paths.config) {
         Ok(config) => config,
-        Err(error) => return Err(broken_config::report(&error).await),
+        Err(error) => return Err(broken_config::report(error).await),
     };
     let listener =
         listener::listen(&environment.paths.socket, &config.access).map_err(|error| {
-            (Exit::Io, format!("the socket: {error}; stop what uses it, or set PSI_SOCKET"))
+            CommandError::io(
+                format!("the socket: {error}"),
+                "stop the process that uses it, or set PSI_SOCKET",
+            )
         })?;
     let stop = CancellationToken::new();
-    on_signal(stop.clone()).map_err(|error| (Exit::Io, format!("signals: {error}; report it")))?;
-    serve(config, environment, listener, stop).await.map_err(|error| (Exit::Io, error))
+    stop_on_signal(stop.clone()).map_err(|error| {
+        CommandError::io(format!("SIGTERM cannot be handled: {error}"), "report it")
+    })?;
+    serve(config, environment, listener, stop).await.map_err(CommandError::of(Exit::Io))
 }
 
-/// SIGTERM and SIGINT stop the daemon.
-fn on_signal(stop: CancellationToken) -> std::io::Result<()> {
+/// Cancels `stop` at SIGTERM or SIGINT.
+fn stop_on_signal(stop: CancellationToken) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
@@ -308,7 +323,7 @@ fn on_signal(stop: CancellationToken) -> std::io::Result<()> {
 }
 
 fn print(text: &str) {
-    // A closed stdout cannot be reported.
+    // A closed stdout has no reader to report the error to.
     let _ = std::io::stdout().write_all(for_own_scope(text).as_bytes());
 }
 

@@ -5,7 +5,7 @@ use toml::Spanned;
 /// What is wrong with the config, and where.
 #[derive(Debug)]
 pub(super) struct Fault {
-    /// The byte offset in the text; none: the fault has no place in it.
+    /// The byte offset in the text; none: the fault has no position.
     pub(super) at: Option<usize>,
     pub(super) what: String,
 }

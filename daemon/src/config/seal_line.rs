@@ -1,28 +1,39 @@
 //! Writes the line `seal_with = "…"` of `[cache]` into a config file: comments, the order and all other lines
 //! stay as they are.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::Config;
+use super::{Config, ConfigError};
 use crate::keys::credential::SealWith;
 
+/// The line was not written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SealLineError {
+    /// The config is not valid.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// The table is written in another notation than `[cache]` and one line for each key.
+    #[error("its [cache] is not written line by line in {}", .0.display())]
+    Notation(PathBuf),
+}
+
 /// The config's text with this `seal_with`. It is unchanged if it has that value already, which is `default`
-/// without a line. `Err` is the reason that the text cannot be changed line by line.
+/// without a line.
 pub(crate) fn with_seal_line(
     text: &str,
     path: &Path,
     demand: SealWith,
     default: SealWith,
-) -> Result<String, String> {
+) -> Result<String, SealLineError> {
     let seal_with = |text: &str| Config::parse(text, path).map(|config| config.cache.seal_with);
-    let present = seal_with(text).map_err(|error| error.to_string())?;
+    let present = seal_with(text)?;
     if present.unwrap_or(default) == demand {
         return Ok(text.to_owned());
     }
     let changed = changed(text, &format!("seal_with = \"{}\"", demand.name()));
     match seal_with(&changed) {
         Ok(Some(now)) if now == demand => Ok(changed),
-        _ => Err(format!("its [cache] is not written line by line in {}", path.display())),
+        _ => Err(SealLineError::Notation(path.to_owned())),
     }
 }
 
@@ -66,7 +77,7 @@ fn key_of(line: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn with(text: &str, demand: SealWith) -> Result<String, String> {
+    fn with(text: &str, demand: SealWith) -> Result<String, SealLineError> {
         with_seal_line(text, Path::new("config.toml"), demand, SealWith::Tpm2)
     }
 
@@ -122,6 +133,11 @@ mod tests {
 
     #[test]
     fn invalid_config_is_refused() {
-        assert!(with("[cache]\nunknown = 1\n", SealWith::Host).unwrap_err().contains("unknown"));
+        assert!(
+            with("[cache]\nunknown = 1\n", SealWith::Host)
+                .unwrap_err()
+                .to_string()
+                .contains("unknown")
+        );
     }
 }

@@ -41,7 +41,7 @@ pub struct WrappedKeyHeader {
 #[derive(Debug)]
 pub struct Envelope<'a> {
     /// The wrapped-key header.
-    pub backend: WrappedKeyHeader,
+    pub wrapped_key: WrappedKeyHeader,
     key_id: [u8; KEY_ID_LEN],
     nonce: [u8; NONCE_LEN],
     header: &'a [u8],
@@ -77,11 +77,11 @@ pub enum EnvelopeError {
 /// Seals `plaintext` into a file.
 pub(super) fn seal(
     content: AadContext<'_>,
-    backend: &WrappedKeyHeader,
+    wrapped_key: &WrappedKeyHeader,
     aead: &Aead,
     plaintext: &SecretBytes,
 ) -> Result<Vec<u8>, getrandom::Error> {
-    let (nonce, mut file) = begin(content, backend, aead)?;
+    let (nonce, mut file) = begin(content, wrapped_key, aead)?;
     let aad = aad(content, &file);
     aead.seal(nonce, &aad, plaintext, &mut file);
     Ok(file)
@@ -90,28 +90,28 @@ pub(super) fn seal(
 /// The bytes of a file before its ciphertext, and the nonce in them.
 pub(super) fn begin(
     content: AadContext<'_>,
-    backend: &WrappedKeyHeader,
+    wrapped_key: &WrappedKeyHeader,
     aead: &Aead,
 ) -> Result<([u8; NONCE_LEN], Vec<u8>), getrandom::Error> {
     let nonce = Aead::nonce()?;
-    Ok((nonce, header(content, backend, aead.key_id(), nonce)))
+    Ok((nonce, header(content, wrapped_key, aead.key_id(), nonce)))
 }
 
 fn header(
     content: AadContext<'_>,
-    backend: &WrappedKeyHeader,
+    wrapped_key: &WrappedKeyHeader,
     key_id: [u8; KEY_ID_LEN],
     nonce: [u8; NONCE_LEN],
 ) -> Vec<u8> {
-    let mut header = CacheHeader { version: VERSION, backend: backend.tag }.to_bytes().to_vec();
+    let mut header = CacheHeader { version: VERSION, backend: wrapped_key.tag }.to_bytes().to_vec();
     if let Some(magic) = content.magic() {
         header[..MAGIC_LEN].copy_from_slice(magic);
     }
     header.extend_from_slice(&key_id);
     // A wrapped key and its signature are far below the limit.
-    let length = u16::try_from(backend.bytes.len()).unwrap_or(u16::MAX);
+    let length = u16::try_from(wrapped_key.bytes.len()).unwrap_or(u16::MAX);
     header.extend_from_slice(&length.to_be_bytes());
-    header.extend_from_slice(&backend.bytes[..usize::from(length)]);
+    header.extend_from_slice(&wrapped_key.bytes[..usize::from(length)]);
     header.extend_from_slice(&nonce);
     header
 }
@@ -141,13 +141,13 @@ impl<'a> Envelope<'a> {
         let (key_id, rest) = rest.split_first_chunk().ok_or(EnvelopeError::Truncated)?;
         let (length, rest) = rest.split_first_chunk().ok_or(EnvelopeError::Truncated)?;
         let length = usize::from(u16::from_be_bytes(*length));
-        let (part, rest) = rest.split_at_checked(length).ok_or(EnvelopeError::Truncated)?;
+        let (wrapped_key, rest) = rest.split_at_checked(length).ok_or(EnvelopeError::Truncated)?;
         let (nonce, sealed) = rest.split_first_chunk().ok_or(EnvelopeError::Truncated)?;
         if sealed.len() < TAG_LEN {
             return Err(EnvelopeError::Truncated);
         }
         Ok(Self {
-            backend: WrappedKeyHeader { tag, bytes: part.to_vec() },
+            wrapped_key: WrappedKeyHeader { tag, bytes: wrapped_key.to_vec() },
             key_id: *key_id,
             nonce: *nonce,
             header: &file[..file.len() - sealed.len()],
@@ -179,7 +179,7 @@ pub(crate) fn is_literal(file: &[u8]) -> bool {
 /// The wrapped-key header of any sealed file.
 pub(crate) fn wrapped_key_header(file: &[u8]) -> Option<WrappedKeyHeader> {
     let contents = [AadContext::Cache, AadContext::Literal("")];
-    contents.into_iter().find_map(|content| Some(Envelope::parse(content, file).ok()?.backend))
+    contents.into_iter().find_map(|content| Some(Envelope::parse(content, file).ok()?.wrapped_key))
 }
 
 impl AadContext<'_> {
@@ -233,15 +233,15 @@ mod tests {
 
     fn keyring(tag: BackendTag, byte: u8) -> Keyring {
         let key = DataKey::from_secret(&SecretBytes::new(vec![byte; 32])).unwrap();
-        Keyring::new(key, WrappedKeyHeader { tag, bytes: b"part".to_vec() })
+        Keyring::new(key, WrappedKeyHeader { tag, bytes: b"wrapped".to_vec() })
     }
 
-    fn part(bytes: &[u8]) -> WrappedKeyHeader {
+    fn wrapped_key(bytes: &[u8]) -> WrappedKeyHeader {
         WrappedKeyHeader { tag: BackendTag::Tpm, bytes: bytes.to_vec() }
     }
 
     fn sealed(content: AadContext<'_>, text: &[u8]) -> Vec<u8> {
-        seal(content, &part(b"part"), &aead(1), &SecretBytes::new(text.to_vec())).unwrap()
+        seal(content, &wrapped_key(b"wrapped"), &aead(1), &SecretBytes::new(text.to_vec())).unwrap()
     }
 
     fn open(content: AadContext<'_>, file: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
@@ -297,7 +297,7 @@ mod tests {
     fn errors_name_the_cause() {
         let file = sealed(AadContext::Cache, b"text");
         let envelope = Envelope::parse(AadContext::Cache, &file).unwrap();
-        assert_eq!(envelope.backend, part(b"part"));
+        assert_eq!(envelope.wrapped_key, wrapped_key(b"wrapped"));
         let open = |tag, key| keyring(tag, key).open(AadContext::Cache, &file).err();
         assert_eq!(open(BackendTag::Hsm, 2), Some(EnvelopeError::OtherBackend(BackendTag::Tpm)));
         assert_eq!(open(BackendTag::Tpm, 2), Some(EnvelopeError::OtherKey));

@@ -5,7 +5,7 @@
 //! · AES-256-GCM ciphertext and tag
 //! ```
 //!
-//! This is the format of the Python PSI: there is no associated data, and each secret has its own data key. Sealing
+//! This is the format of psi version 1: there is no associated data, and each secret has its own data key. Sealing
 //! requires the public key only, so the envelope does not authenticate its author.
 
 use std::ops::RangeInclusive;
@@ -165,9 +165,9 @@ mod tests {
         assert_ne!(sealed(b"text", 128), sealed(b"text", 128));
     }
 
-    /// Files of the Python PSI (`tests/vectors/python-psi`), with the data keys that OpenSSL unwraps with
+    /// Files of psi version 1 (`tests/vectors/python-psi`), with the data keys that OpenSSL unwraps with
     /// `hsm-key.pem`.
-    mod python {
+    mod version_1 {
         use super::*;
 
         const CACHE: &[u8] = include_bytes!("../../../tests/vectors/python-psi/cache-hsm.enc");
@@ -202,7 +202,7 @@ mod tests {
             let payload: serde_json::Value =
                 serde_json::from_slice(opened.expose_secret()).unwrap();
             assert_eq!(payload["version"], 2);
-            // Seven of the eight: the Python PSI did not cache values from a token.
+            // Seven of the eight: version 1 did not cache values from a token.
             assert_eq!(payload["entries"].as_object().unwrap().len(), 7);
         }
     }

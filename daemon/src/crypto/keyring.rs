@@ -17,27 +17,27 @@ pub struct Keyring {
 struct Key {
     data: DataKey,
     aead: Aead,
-    backend: WrappedKeyHeader,
+    wrapped: WrappedKeyHeader,
 }
 
 impl Keyring {
     /// A keyring with one key.
-    pub fn new(key: DataKey, backend: WrappedKeyHeader) -> Self {
-        Self { keys: RwLock::new(vec![Arc::new(Key::new(key, backend))]) }
+    pub fn new(key: DataKey, wrapped: WrappedKeyHeader) -> Self {
+        Self { keys: RwLock::new(vec![Arc::new(Key::new(key, wrapped))]) }
     }
 
     /// Makes `key` the present one; the former ones still open.
-    pub fn adopt(&self, key: DataKey, backend: WrappedKeyHeader) {
-        self.keys.write().insert(0, Arc::new(Key::new(key, backend)));
+    pub fn set_present(&self, key: DataKey, wrapped: WrappedKeyHeader) {
+        self.keys.write().insert(0, Arc::new(Key::new(key, wrapped)));
     }
 
     /// Adds a former key, which only opens.
-    pub fn open_with(&self, key: DataKey, backend: WrappedKeyHeader) {
-        self.keys.write().push(Arc::new(Key::new(key, backend)));
+    pub fn add_former(&self, key: DataKey, wrapped: WrappedKeyHeader) {
+        self.keys.write().push(Arc::new(Key::new(key, wrapped)));
     }
 
     /// Removes the former keys.
-    pub fn forget_former(&self) {
+    pub fn remove_former(&self) {
         self.keys.write().truncate(1);
     }
 
@@ -59,7 +59,7 @@ impl Keyring {
         plaintext: &SecretBytes,
     ) -> Result<Vec<u8>, getrandom::Error> {
         let key = self.present();
-        envelope::seal(content, &key.backend, &key.aead, plaintext)
+        envelope::seal(content, &key.wrapped, &key.aead, plaintext)
     }
 
     /// Seals what `write` appends, at most `size` bytes, in place, so that a large plaintext has no second copy in
@@ -71,7 +71,7 @@ impl Keyring {
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<Vec<u8>, getrandom::Error> {
         let key = self.present();
-        let (nonce, mut file) = envelope::begin(content, &key.backend, &key.aead)?;
+        let (nonce, mut file) = envelope::begin(content, &key.wrapped, &key.aead)?;
         let aad = envelope::aad(content, &file);
         let start = file.len();
         file.reserve_exact(size + TAG_LEN);
@@ -86,10 +86,10 @@ impl Keyring {
         let keys = self.keys.read().clone();
         match keys.iter().find(|key| key.aead.key_id() == envelope.key_id()) {
             Some(key) => envelope.open(content, &key.aead),
-            None if keys.iter().any(|key| key.backend.tag == envelope.backend.tag) => {
+            None if keys.iter().any(|key| key.wrapped.tag == envelope.wrapped_key.tag) => {
                 Err(EnvelopeError::OtherKey)
             }
-            None => Err(EnvelopeError::OtherBackend(envelope.backend.tag)),
+            None => Err(EnvelopeError::OtherBackend(envelope.wrapped_key.tag)),
         }
     }
 
@@ -97,7 +97,7 @@ impl Keyring {
     pub fn is_present(&self, content: AadContext<'_>, file: &[u8]) -> bool {
         let present = self.present();
         Envelope::parse(content, file).is_ok_and(|envelope| {
-            envelope.key_id() == present.aead.key_id() && envelope.backend == present.backend
+            envelope.key_id() == present.aead.key_id() && envelope.wrapped_key == present.wrapped
         })
     }
 
@@ -108,8 +108,8 @@ impl Keyring {
 }
 
 impl Key {
-    fn new(data: DataKey, backend: WrappedKeyHeader) -> Self {
-        Self { aead: Aead::new(&data), data, backend }
+    fn new(data: DataKey, wrapped: WrappedKeyHeader) -> Self {
+        Self { aead: Aead::new(&data), data, wrapped }
     }
 }
 
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     fn header() -> WrappedKeyHeader {
-        WrappedKeyHeader { tag: BackendTag::Tpm, bytes: b"part".to_vec() }
+        WrappedKeyHeader { tag: BackendTag::Tpm, bytes: b"wrapped".to_vec() }
     }
 
     fn keyring() -> Keyring {
@@ -133,7 +133,7 @@ mod tests {
         let text = SecretBytes::new(b"text".to_vec());
         let old = keyring.seal(AadContext::Cache, &text).unwrap();
         assert!(keyring.is_present(AadContext::Cache, &old) && !keyring.has_former());
-        keyring.adopt(DataKey::generate().unwrap(), header());
+        keyring.set_present(DataKey::generate().unwrap(), header());
         let new = keyring.seal(AadContext::Cache, &text).unwrap();
         assert!(
             !keyring.is_present(AadContext::Cache, &old)
@@ -142,7 +142,7 @@ mod tests {
         for file in [&old, &new] {
             assert!(keyring.open(AadContext::Cache, file).unwrap().same_as(&text));
         }
-        keyring.forget_former();
+        keyring.remove_former();
         assert_eq!(keyring.open(AadContext::Cache, &old).err(), Some(EnvelopeError::OtherKey));
         assert!(keyring.open(AadContext::Cache, &new).is_ok());
     }

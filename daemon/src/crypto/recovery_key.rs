@@ -41,7 +41,7 @@ pub enum RecoveryError {
     #[error("the recovery key is another one, or recovery.enc was damaged")]
     OtherKey,
     /// The file has another format, or ends too early.
-    #[error("recovery.enc is truncated or something else")]
+    #[error("recovery.enc is truncated, or is not a recovery file")]
     NoRecoveryFile,
     /// The file is for another data key, was damaged or tampered with.
     #[error("recovery.enc is for another data key, was damaged or tampered with")]
@@ -82,7 +82,7 @@ impl RecoveryKey {
         }
     }
 
-    /// The text that [`Self::parse`] takes.
+    /// The text that [`Self::parse`] accepts.
     pub fn to_text(&self) -> SecretBytes {
         let key = self.0.to_secret();
         let mut text = Vec::with_capacity(DataKey::LEN * 2 + DataKey::LEN * 2 / GROUP);
@@ -130,12 +130,12 @@ pub fn open(file: &[u8], recovery: &RecoveryKey) -> Result<Vec<DataKey>, Recover
 /// for the former one only.
 pub fn check(file: &[u8], keys: &[&DataKey]) -> Result<(), RecoveryError> {
     let wrapping = wrapping_key_in(file, keys)?;
-    let held = Parts::parse(file)?.data_keys(&wrapping)?;
-    let is_ours = |held: &DataKey| {
-        let held = held.to_secret();
-        keys.iter().any(|key| key.to_secret().same_as(&held))
+    let wrapped = Parts::parse(file)?.data_keys(&wrapping)?;
+    let is_known = |wrapped: &DataKey| {
+        let wrapped = wrapped.to_secret();
+        keys.iter().any(|key| key.to_secret().same_as(&wrapped))
     };
-    if held.iter().any(is_ours) { Ok(()) } else { Err(RecoveryError::NotAuthentic) }
+    if wrapped.iter().any(is_known) { Ok(()) } else { Err(RecoveryError::NotAuthentic) }
 }
 
 fn encode(wrapping: &DataKey, keys: &[&DataKey]) -> Result<Vec<u8>, RecoveryError> {
@@ -260,9 +260,9 @@ mod tests {
         let before = wrap(&recovery, &[&key(1)]).unwrap();
         let amid = rewrap(&before, &[&key(1)], &[&key(2), &key(1)]).unwrap();
         let after = rewrap(&amid, &[&key(2), &key(1)], &[&key(2)]).unwrap();
-        for (file, held) in [(&before, &[1][..]), (&amid, &[2, 1]), (&after, &[2])] {
-            assert!(same(&open(file, &recovery).unwrap(), held));
-            check(file, &[&key(held[0])]).unwrap();
+        for (file, keys) in [(&before, &[1][..]), (&amid, &[2, 1]), (&after, &[2])] {
+            assert!(same(&open(file, &recovery).unwrap(), keys));
+            check(file, &[&key(keys[0])]).unwrap();
             let other = RecoveryKey::generate().unwrap();
             assert_eq!(open(file, &other).err(), Some(RecoveryError::OtherKey));
             assert_eq!(check(file, &[&key(9)]), Err(RecoveryError::NotAuthentic));

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use psi_common::SecretBytes;
+use psi_common::{Problem, SecretBytes, for_own_scope};
 use psi_proto::v1::cache_admin_server::CacheAdmin;
 use psi_proto::v1::{
     DrillEvent, DrillRequest, InvalidateRequest, InvalidateResponse, MakeRecoveryKeyRequest,
@@ -12,6 +12,7 @@ use psi_proto::v1::{
     RekeyRequest, RekeyResponse, Seal, StatusRequest, StatusResponse, VerifyResult,
     invalidate_request,
 };
+use tokio::task::JoinError;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, async_trait};
 
@@ -25,7 +26,7 @@ use crate::lookup::SecretSelector;
 use crate::model::clock;
 use crate::refresh::{Progress, RefreshScope, SourceResult};
 
-/// How long a status waits for the key: a monitor gives up after 3 s.
+/// How long a status waits for the key; a monitor gives up after 3 s.
 const KEY_OPENS: Duration = Duration::from_secs(1);
 
 pub(super) struct Admin(pub(super) Arc<dyn Control>);
@@ -42,7 +43,7 @@ impl CacheAdmin for Admin {
         if request.into_inner().verify {
             answer.verify = Some(match self.0.verify_cache().await {
                 Ok(detail) => VerifyResult { ok: true, detail },
-                Err(detail) => VerifyResult { ok: false, detail },
+                Err(problem) => VerifyResult { ok: false, detail: problem.to_string() },
             });
         }
         Ok(Response::new(answer))
@@ -113,7 +114,7 @@ impl CacheAdmin for Admin {
         let existed = self.0.service().invalidate(&wanted).map_err(status)?;
         if existed {
             self.0.write_cache().await.map_err(|problem| {
-                Status::unavailable(format!("removed from RAM, but not from disk: {problem}"))
+                Status::unavailable(format!("removed from RAM, but not from the disk: {problem}"))
             })?;
         }
         Ok(Response::new(InvalidateResponse { existed }))
@@ -125,7 +126,7 @@ impl CacheAdmin for Admin {
     ) -> Result<Response<RekeyResponse>, Status> {
         require_admin(&request)?;
         let seal = request.into_inner().seal.map(seal_options);
-        // As a task of its own: it is completed even if the caller disconnects.
+        // A task of its own completes the rekey even if the caller disconnects.
         let daemon = Arc::clone(&self.0);
         let rekeyed = tokio::spawn(async move { daemon.rekey(seal).await }).await;
         flatten(rekeyed)?;
@@ -138,8 +139,9 @@ impl CacheAdmin for Admin {
     ) -> Result<Response<RecoverResponse>, Status> {
         require_admin(&request)?;
         let RecoverRequest { recovery_key, seal } = request.into_inner();
-        let recovery = RecoveryKey::parse(&SecretBytes::new(recovery_key))
-            .map_err(|why| Status::invalid_argument(format!("{why}; type it as it was shown")))?;
+        let recovery = RecoveryKey::parse(&SecretBytes::new(recovery_key)).map_err(|error| {
+            Status::invalid_argument(format!("{error}; type it as it was shown"))
+        })?;
         let seal = seal.map(seal_options);
         let daemon = Arc::clone(&self.0);
         let recovered = tokio::spawn(async move { daemon.recover_key(recovery, seal).await }).await;
@@ -156,7 +158,7 @@ impl CacheAdmin for Admin {
         request: Request<MakeRecoveryKeyRequest>,
     ) -> Result<Response<MakeRecoveryKeyResponse>, Status> {
         require_admin(&request)?;
-        let key = self.0.make_recovery_key().await.map_err(Status::failed_precondition)?;
+        let key = self.0.make_recovery_key().await.map_err(failed_precondition)?;
         Ok(Response::new(MakeRecoveryKeyResponse { recovery_key: key.to_text().into_exposed() }))
     }
 }
@@ -165,10 +167,16 @@ fn seal_options(seal: Seal) -> SealOptions {
     SealOptions { with_key: seal.with_key, tpm2_pcrs: seal.tpm2_pcrs }
 }
 
-fn flatten(ended: Result<Result<(), String>, tokio::task::JoinError>) -> Result<(), Status> {
+/// The result of an operation that ran as a task.
+fn flatten(ended: Result<Result<(), Problem>, JoinError>) -> Result<(), Status> {
     ended
         .map_err(|_| Status::internal("the operation crashed; see `journalctl -u psid`"))?
-        .map_err(Status::failed_precondition)
+        .map_err(failed_precondition)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
+fn failed_precondition(problem: Problem) -> Status {
+    Status::failed_precondition(for_own_scope(&problem.to_string()))
 }
 
 pub(super) fn event(done: &SourceResult, sources: usize) -> RefreshEvent {

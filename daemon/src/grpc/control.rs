@@ -1,5 +1,5 @@
-//! What the calls need of the running daemon beside its lookups. The runtime implements it, so that `grpc`
-//! depends on no part of the runtime.
+//! The calls that need more of the daemon than `lookup::Service`. `runtime` implements them, so that `grpc` does not
+//! depend on it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,41 +36,41 @@ pub trait Control: Send + Sync {
     /// Writes pending changes to the cache file now.
     async fn write_cache(&self) -> Result<(), Problem>;
 
-    /// Reads the cache file back and compares it with RAM; the details.
-    async fn verify_cache(&self) -> Result<String, String>;
+    /// Reads the cache file back and compares it with RAM; returns the message for the admin.
+    async fn verify_cache(&self) -> Result<String, Problem>;
 
-    /// The reasons why the daemon is degraded.
+    /// The reasons why psid is degraded.
     fn degradations(&self) -> Vec<Degradation>;
 
-    /// Which secrets would not resolve with no provider reachable.
+    /// The secrets that would not resolve in an outage of the providers.
     async fn outage_report(&self, now: Now) -> OutageReport;
 
-    /// What decides, beside the cache, whether a secret would resolve.
+    /// The state that decides, beside the cache, whether a secret would resolve.
     fn self_test_context(&self) -> SelfTestContext;
 
     /// Makes a new data key and encrypts everything with it.
-    async fn rekey(&self, seal: Option<SealOptions>) -> Result<(), String>;
+    async fn rekey(&self, seal: Option<SealOptions>) -> Result<(), Problem>;
 
     /// Opens the data key with the recovery key and seals it to the backend again.
     async fn recover_key(
         &self,
         recovery: RecoveryKey,
         seal: Option<SealOptions>,
-    ) -> Result<(), String>;
+    ) -> Result<(), Problem>;
 
     /// Makes a recovery key, which replaces an earlier one.
-    async fn make_recovery_key(&self) -> Result<RecoveryKey, String>;
+    async fn make_recovery_key(&self) -> Result<RecoveryKey, Problem>;
 
-    /// Encrypts a secret to the token's key; its reference.
+    /// Encrypts a secret to the token's key and returns its reference.
     async fn seal(&self, secret: &SecretBytes) -> Result<String, ServiceError>;
 
     /// The token and its key.
     async fn token(&self) -> Result<TokenReport, ServiceError>;
 }
 
-/// A reason why the daemon is degraded.
+/// A reason why psid is degraded.
 pub struct Degradation {
-    /// A fixed word for the cause.
+    /// An identifier of the cause that does not change.
     pub cause: &'static str,
     /// What happened, with its cause; the remedy.
     pub why: String,
@@ -94,8 +94,8 @@ pub struct CacheFileReport {
 
 /// The state of the token.
 pub struct TokenReport {
-    /// Whether it answers.
+    /// Whether the token answers.
     pub state: TokenState,
-    /// What it says of itself.
+    /// The token's description of itself and of the key.
     pub described: Result<TokenDescription, TokenError>,
 }

@@ -20,13 +20,13 @@ pub(super) async fn run(daemon: &dyn Control, millis: u64, now: Now) -> Result<E
     let span = Duration::from_millis(millis);
     if !(MIN_DURATION..=MAX_DURATION).contains(&span) {
         return Err(Status::invalid_argument(
-            "a drill takes one second to one hour; say how long with --for",
+            "a drill takes 1 s to 1 h; give its duration with --for",
         ));
     }
     let guard = daemon.service().begin_drill(span, now).map_err(|until| {
         let left = until.saturating_duration_since(now.mono).as_secs();
         Status::failed_precondition(format!(
-            "another drill runs for {left} s; wait for its end, or end it where it was started"
+            "another drill runs for {left} s more; wait for its end, or interrupt the command that started it"
         ))
     })?;
     let offline = daemon.outage_report(now).await;
@@ -41,7 +41,7 @@ pub(super) async fn run(daemon: &dyn Control, millis: u64, now: Now) -> Result<E
     tracing::warn!(
         would_fail = would_fail.len(),
         unknown = unknown.len(),
-        "a drill started: providers are treated as unreachable for at most {} s",
+        "a drill started: psid treats providers as unreachable for at most {} s",
         span.as_secs()
     );
     let (sender, events) = mpsc::channel(64);

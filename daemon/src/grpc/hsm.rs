@@ -70,7 +70,7 @@ fn state_name(state: &TokenState) -> &'static str {
     }
 }
 
-/// The state of the PIN: the token looks for the key once it accepted the PIN.
+/// The state of the PIN. An error about the key implies an accepted PIN: the token looks for the key after the login.
 fn pin_state(key: &Result<KeyDescription, TokenError>) -> &'static str {
     match key.as_ref().map_err(|error| error.kind) {
         Ok(_) | Err(TokenErrorKind::Refused | TokenErrorKind::NoKey) => "accepted",

@@ -14,11 +14,12 @@ mod refuse;
 mod report;
 mod workloads;
 
+use std::error::Error;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use psi_common::{MAX_SECRET_BYTES, SecretBytes, SecretId, for_own_scope};
+use psi_common::{MAX_SECRET_BYTES, Problem, SecretBytes, SecretId, for_own_scope};
 use psi_proto::v1::cache_admin_server::CacheAdminServer;
 use psi_proto::v1::hsm_admin_server::HsmAdminServer;
 use psi_proto::v1::import_admin_server::ImportAdminServer;
@@ -58,9 +59,11 @@ pub async fn serve(
     daemon: Arc<dyn Control>,
     listener: UnixListener,
     stop: CancellationToken,
-) -> Result<(), String> {
-    let listener =
-        tokio::net::UnixListener::from_std(listener).map_err(|error| error.to_string())?;
+) -> Result<(), Problem> {
+    let failed = |error: &dyn Error| {
+        Problem::new(format!("the server ended: {error}"), "see `journalctl -u psid`")
+    };
+    let listener = tokio::net::UnixListener::from_std(listener).map_err(|error| failed(&error))?;
     let (reporter, health) = tonic_health::server::health_reporter();
     let authorizer = Authorizer::new(Arc::clone(&daemon));
     let connections = incoming::connections(listener, authorizer.clone(), stop.clone());
@@ -93,13 +96,13 @@ pub async fn serve(
         reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
         let _ = tokio::time::timeout(SHUTDOWN_GRACE, std::future::pending::<()>()).await;
     };
-    // As a task of a worker, which then serves the call itself: from the thread that waits in `main`, each
-    // connection would cost two wake-ups of another thread.
+    // As a task of a worker, which then serves the calls itself: on the thread of `block_on`, each connection would cost
+    // two wake-ups of another thread.
     let server = AbortOnDropHandle::new(tokio::spawn(server));
     tokio::select! {
         result = server => match result {
-            Ok(served) => served.map_err(|error| error.to_string()),
-            Err(crashed) => Err(crashed.to_string()),
+            Ok(served) => served.map_err(|error| failed(&error)),
+            Err(crashed) => Err(failed(&crashed)),
         },
         () = shutdown => Ok(()),
     }
@@ -135,7 +138,7 @@ fn check_size(secret: &SecretBytes) -> Result<(), Status> {
         return Ok(());
     }
     let why = format!(
-        "a secret has 1 to {MAX_SECRET_BYTES} bytes, and this one {}; pass all of it",
+        "a secret has 1 to {MAX_SECRET_BYTES} bytes, and this one has {}; pass a value of that size",
         secret.len()
     );
     Err(status(ServiceError::Malformed(why)))

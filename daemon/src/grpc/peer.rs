@@ -48,7 +48,7 @@ impl Authorizer {
         self.daemon.is_listed(uid, gid) || uid == own_uid()
     }
 
-    /// Logs the first, the second, the fourth refusal and so on, so that nobody can flood the log.
+    /// Logs a user's first, second, fourth, eighth … refusal, so that no user can flood the log.
     fn log_refusal(&self, uid: u32, gid: u32) {
         let count = self.refused.lock().count(uid);
         if !count.is_power_of_two() {
@@ -56,14 +56,14 @@ impl Authorizer {
         }
         // The name is read from a file, and a worker of the runtime must not wait for the disk.
         tokio::task::spawn_blocking(move || {
-            let who = psi_common::passwd::name_of(uid)
-                .map_or_else(|| "somebody".into(), |name| format!("user {name}"));
-            let times = if count == 1 { "once".into() } else { format!("{count} times") };
+            let user = psi_common::passwd::name_of(uid)
+                .map_or_else(|| "an unknown user".into(), |name| format!("user {name}"));
+            let calls = if count == 1 { "1 call".into() } else { format!("{count} calls") };
             tracing::warn!(
                 uid,
                 gid,
                 count,
-                "refused {who} (uid {uid}, gid {gid}), whom [access] does not allow, {times} so far"
+                "{user} (uid {uid}, gid {gid}) is not in [access]: refused {calls} since the start"
             );
         });
     }
@@ -75,13 +75,13 @@ fn peer<T>(request: &Request<T>) -> Option<(u32, u32)> {
     Some((peer.uid(), peer.gid()))
 }
 
-/// Refuses a caller that is neither root nor psid's own user. Users that `[access]` lists may use secrets; keys
-/// and the registrations of every workload are for admins.
+/// Refuses a caller that is neither root nor psid's own user. Users that `[access]` lists may use secrets, but not
+/// manage keys or the registrations of all workloads.
 pub(super) fn require_admin<T>(request: &Request<T>) -> Result<(), Status> {
     match peer(request) {
         Some((uid, _)) if uid == 0 || uid == own_uid() => Ok(()),
         _ => Err(Status::permission_denied(
-            "[access] lets you use secrets, and this is for root and psid's own user; ask root",
+            "only root and psid's own user may do this; run it as root",
         )),
     }
 }
@@ -93,7 +93,9 @@ fn own_uid() -> u32 {
 impl Interceptor for Authorizer {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
         let (uid, gid) = peer(&request).ok_or_else(|| {
-            Status::permission_denied("the kernel does not say who you are; use the unix socket")
+            Status::permission_denied(
+                "the call has no peer credentials; connect to psid's unix socket",
+            )
         })?;
         if self.allows(uid, gid) {
             return Ok(request);
@@ -110,7 +112,7 @@ mod tests {
     use super::{MAX_COUNTED, Refused};
 
     #[test]
-    fn refusals_of_ever_new_users_take_no_more_memory() {
+    fn refused_users_are_counted_in_bounded_memory() {
         let mut refused = Refused::default();
         for uid in 0..100_000 {
             refused.count(uid);

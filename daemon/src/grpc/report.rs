@@ -150,9 +150,9 @@ fn provider(upstream: &Upstream) -> ProviderStatus {
         (None, Persistence::Persisted) if is_asked => Certainty::Yes,
         (None, Persistence::Persisted) => Certainty::Unknown,
     };
-    let why = match (outage, up) {
+    let reason = match (outage, up) {
         (Some(outage), _) => outage.why.clone(),
-        (None, Certainty::No) => health.last_refusal().unwrap_or("the token is away").to_owned(),
+        (None, Certainty::No) => health.last_refusal().unwrap_or("the token is absent").to_owned(),
         (None, _) => String::new(),
     };
     ProviderStatus {
@@ -160,7 +160,7 @@ fn provider(upstream: &Upstream) -> ProviderStatus {
         up: tristate(up).into(),
         down_since_ms: outage.map(|outage| outage.since.as_millis()),
         next_try_ms: outage.map(|outage| outage.next_try.as_millis()),
-        reason: why,
+        reason,
         succeeded,
         failures: Some(ProviderFailures {
             unreachable,

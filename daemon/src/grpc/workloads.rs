@@ -78,7 +78,7 @@ impl WorkloadAdmin for Workloads {
                 id: one.id.to_string(),
                 kind: kind(&one.registered).into(),
                 needs_key: needs_key(&one.registered),
-                description: workloads::about(&one.registered),
+                description: workloads::describe(&one.registered),
                 survives_outage: tristate(survives).into(),
             })
         });
@@ -122,7 +122,7 @@ async fn send_plan(
     let service = daemon.service();
     service.wait_ready(now.mono + KEY_OPENS).await;
     let mut failed = BTreeMap::new();
-    if pull || workloads::is_unknown(service) {
+    if pull || workloads::has_uncached_source(service) {
         let mut progress = daemon.start_refresh(RefreshScope::All, now);
         let mut sent = 0;
         loop {
@@ -187,7 +187,7 @@ fn to_proto(plan: WorkloadPlan) -> Vec<PlannedWorkload> {
         depends_on: plan.workload.depends_on,
         prefix: plan.prefix,
         secrets: Vec::new(),
-        incomplete: plan.untrusted.unwrap_or_default(),
+        incomplete: plan.incomplete.unwrap_or_default(),
         error: plan.error.unwrap_or_default(),
         overlaps,
         missing: plan.missing.unwrap_or_default(),

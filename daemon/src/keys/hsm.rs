@@ -48,8 +48,8 @@ impl KeyBackend for HsmKey {
         Some("the key of the PKCS#11 token".into())
     }
 
-    async fn load(&self, parts: &[Vec<u8>]) -> Result<Vec<LoadedKey>, KeyError> {
-        if parts.is_empty() {
+    async fn load(&self, headers: &[Vec<u8>]) -> Result<Vec<LoadedKey>, KeyError> {
+        if headers.is_empty() {
             return Err(KeyError::new(
                 "there is no key: no file of the state directory has a key that a token wrapped",
                 "create one with `psictl cache init --backend hsm`",
@@ -57,10 +57,10 @@ impl KeyBackend for HsmKey {
         }
         let public = self.token.public_key().await.map_err(of_token)?;
         let (mut keys, mut forged) = (Vec::new(), None);
-        for part in parts {
-            match WrappedKey::parse(part).ok_or_else(damaged).and_then(|part| part.verify(&public))
+        for header in headers {
+            match WrappedKey::parse(header).ok_or_else(damaged).and_then(|key| key.verify(&public))
             {
-                Ok(wrapped) => keys.push(self.unwrap(wrapped, part).await?),
+                Ok(wrapped) => keys.push(self.unwrap(wrapped, header).await?),
                 Err(error) => forged = Some(error),
             }
         }
@@ -75,16 +75,20 @@ impl KeyBackend for HsmKey {
         }
     }
 
-    async fn keep(&self, key: DataKey, _seal: Option<&SealOptions>) -> Result<LoadedKey, KeyError> {
+    async fn store(
+        &self,
+        key: DataKey,
+        _seal: Option<&SealOptions>,
+    ) -> Result<LoadedKey, KeyError> {
         let secret = key.to_secret();
         let public = self.token.public_key().await.map_err(of_token)?;
         let wrapped = public.wrap(&secret).map_err(|why| {
             KeyError::new(format!("wrapping a data key: {why}"), "check the token's key")
         })?;
         let signature = self.token.sign(&signed(&wrapped)).await.map_err(of_token)?;
-        let part = WrappedKey { wrapped: &wrapped, signature: &signature }.to_bytes();
-        // Verified in the way of each later start.
-        let mut opened = self.load(std::slice::from_ref(&part)).await?;
+        let header = WrappedKey { wrapped: &wrapped, signature: &signature }.to_bytes();
+        // Verified as at each later start.
+        let mut opened = self.load(std::slice::from_ref(&header)).await?;
         match opened.pop() {
             Some(opened) if opened.key.to_secret().same_as(&secret) => Ok(opened),
             _ => Err(KeyError::new(
@@ -101,7 +105,7 @@ impl KeyBackend for HsmKey {
 }
 
 impl HsmKey {
-    async fn unwrap(&self, wrapped: &[u8], part: &[u8]) -> Result<LoadedKey, KeyError> {
+    async fn unwrap(&self, wrapped: &[u8], header: &[u8]) -> Result<LoadedKey, KeyError> {
         let secret = self.token.unwrap_key(wrapped).await.map_err(of_token)?;
         let key = DataKey::from_secret(&secret).ok_or_else(|| {
             KeyError::new(
@@ -114,7 +118,7 @@ impl HsmKey {
             )
             .permanent()
         })?;
-        Ok(LoadedKey { key, part: part.to_vec() })
+        Ok(LoadedKey { key, header: header.to_vec() })
     }
 }
 
@@ -139,8 +143,8 @@ impl<'a> WrappedKey<'a> {
         Err(KeyError::new(
             "the data key in a file is not signed by this token's key: it was made with another token or \
              key, or is forged",
-            "if the token was replaced, `psictl cache recover` restores the key; else move that file \
-             away, and find out who wrote it",
+            "if the token was replaced, `psictl cache recover` restores the key; otherwise move that file away, and \
+             check which process wrote it",
         ))
     }
 }
@@ -168,15 +172,15 @@ mod tests {
     proptest! {
         #[test]
         fn wrapped_key_survives_a_round_trip(wrapped in prop::collection::vec(any::<u8>(), 0..600), signature in prop::collection::vec(any::<u8>(), 0..600)) {
-            let part = WrappedKey { wrapped: &wrapped, signature: &signature };
-            let bytes = part.to_bytes();
-            prop_assert_eq!(WrappedKey::parse(&bytes), Some(part));
+            let key = WrappedKey { wrapped: &wrapped, signature: &signature };
+            let bytes = key.to_bytes();
+            prop_assert_eq!(WrappedKey::parse(&bytes), Some(key));
         }
 
         #[test]
         fn parse_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..20)) {
-            if let Some(part) = WrappedKey::parse(&bytes) {
-                prop_assert_eq!(part.to_bytes(), bytes);
+            if let Some(key) = WrappedKey::parse(&bytes) {
+                prop_assert_eq!(key.to_bytes(), bytes);
             }
         }
     }

@@ -22,9 +22,9 @@ pub trait KeyBackend: Send + Sync {
     /// Which backend this is.
     fn tag(&self) -> BackendTag;
 
-    /// Opens the data keys: first the one to seal under, then those of an unfinished rekey. `parts` are the
+    /// Opens the data keys: first the one to seal under, then those of an unfinished rekey. `headers` are the
     /// distinct wrapped-key headers in the files of the state directory, the one of the cache first.
-    async fn load(&self, parts: &[Vec<u8>]) -> Result<Vec<LoadedKey>, KeyError>;
+    async fn load(&self, headers: &[Vec<u8>]) -> Result<Vec<LoadedKey>, KeyError>;
 
     /// Whether the key in use would open again, by a check that accesses neither TPM nor token.
     fn reach(&self) -> Reach;
@@ -35,13 +35,13 @@ pub trait KeyBackend: Send + Sync {
 
     /// Stores `key` durably beside the one in use, and verifies that it opens. The tpm backend seals it with
     /// `seal`, by default as the key in use.
-    async fn keep(&self, key: DataKey, seal: Option<&SealOptions>) -> Result<LoadedKey, KeyError>;
+    async fn store(&self, key: DataKey, seal: Option<&SealOptions>) -> Result<LoadedKey, KeyError>;
 
     /// Makes the key that was stored last the one in use.
     async fn commit(&self) -> Result<(), KeyError>;
 
-    /// Applies a config that was read again; `Err` if the key in use is not sealed as it requires.
-    async fn follow(&self, _seal_with: SealWith) -> Result<(), KeyError> {
+    /// Applies `seal_with` of a config that was read again; `Err` if the key in use does not meet it.
+    async fn require_seal(&self, _seal_with: SealWith) -> Result<(), KeyError> {
         Ok(())
     }
 }
@@ -51,7 +51,7 @@ pub struct LoadedKey {
     /// The key.
     pub key: DataKey,
     /// The wrapped-key header; empty for tpm.
-    pub part: Vec<u8>,
+    pub header: Vec<u8>,
 }
 
 /// A key backend failed.

@@ -35,7 +35,7 @@ impl KeyBackend for TpmKey {
         BackendTag::Tpm
     }
 
-    async fn load(&self, _parts: &[Vec<u8>]) -> Result<Vec<LoadedKey>, KeyError> {
+    async fn load(&self, _headers: &[Vec<u8>]) -> Result<Vec<LoadedKey>, KeyError> {
         let mut keys = Vec::new();
         // The next key of an interrupted rekey: files may be sealed under it already.
         keys.extend(self.open(&self.next()).await?);
@@ -75,7 +75,7 @@ impl KeyBackend for TpmKey {
         SealOptions::of(&sealed).map(|seal| seal.to_string())
     }
 
-    async fn keep(&self, key: DataKey, seal: Option<&SealOptions>) -> Result<LoadedKey, KeyError> {
+    async fn store(&self, key: DataKey, seal: Option<&SealOptions>) -> Result<LoadedKey, KeyError> {
         let required = self.seal_with();
         let present = self.present_seal().await.filter(|seal| required.accepts(Some(seal)));
         let seal =
@@ -99,13 +99,13 @@ impl KeyBackend for TpmKey {
                 .map_err(|error| failed(error, "run it as the owner of that directory"))
         })
         .await?;
-        Ok(LoadedKey { key, part: Vec::new() })
+        Ok(LoadedKey { key, header: Vec::new() })
     }
 
     async fn commit(&self) -> Result<(), KeyError> {
         let (next, present) = (self.next_path(), self.credential.sealed.clone());
         on_disk(move || match files::rename(&next, &present) {
-            // An interrupted rekey that is repeated had committed it.
+            // A repeated rekey: the interrupted one had committed it.
             Err(error) if error.kind() == ErrorKind::NotFound && present.exists() => Ok(()),
             result => result.map_err(|error| {
                 KeyError::new(
@@ -117,7 +117,7 @@ impl KeyBackend for TpmKey {
         .await
     }
 
-    async fn follow(&self, seal_with: SealWith) -> Result<(), KeyError> {
+    async fn require_seal(&self, seal_with: SealWith) -> Result<(), KeyError> {
         *self.required_seal.lock() = seal_with;
         if self.credential.delivered().await.is_ok_and(|delivered| delivered.is_some()) {
             return Ok(());
@@ -182,7 +182,7 @@ impl TpmKey {
             )
             .permanent()
         })?;
-        Ok(Some(LoadedKey { key, part: Vec::new() }))
+        Ok(Some(LoadedKey { key, header: Vec::new() }))
     }
 
     async fn unseal(

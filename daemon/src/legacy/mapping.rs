@@ -1,26 +1,49 @@
-//! Mappings: what the Python PSI kept of each of podman's secrets, a file an id.
+//! Mappings: the Python PSI's record of a podman secret, one file for each id.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::io;
 
 use crate::model::reference::Reference;
 
-/// Reads a mapping; `Err` says why it is none. It tells nothing of the text: the Python PSI stored
-/// whatever it was given, so that may be a secret in the clear.
-pub fn parse(bytes: &[u8]) -> Result<Reference, &'static str> {
-    let reference =
-        Reference::parse(bytes).ok_or("it is no JSON object of strings with a \"provider\"")?;
+/// A file is not a mapping. The message does not quote the file: the Python PSI stored any data, so it may be a
+/// secret in clear text.
+#[derive(Debug, thiserror::Error)]
+pub enum MappingError {
+    /// It cannot be read.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It is other data.
+    #[error("it is not a JSON object of strings with a \"provider\"")]
+    NotAReference,
+    /// Its provider is unknown.
+    #[error("its provider is neither infisical nor nitrokeyhsm")]
+    Provider,
+    /// It has other members than its provider's mappings have.
+    #[error("a mapping of {provider} has {members}, and no other member")]
+    Members {
+        /// The provider.
+        provider: &'static str,
+        /// The members of its mappings.
+        members: &'static str,
+    },
+}
+
+/// Parses a mapping.
+pub fn parse(bytes: &[u8]) -> Result<Reference, MappingError> {
+    let reference = Reference::parse(bytes).ok_or(MappingError::NotAReference)?;
     let has = |name| reference.member(name).is_some_and(|text| !text.is_empty());
     let only = |names: &[&str]| reference.members().all(|name| names.contains(&name));
-    match reference.provider() {
-        "infisical" if has("project") && has("key") && only(&["project", "path", "key"]) => {
-            Ok(reference)
-        }
-        "infisical" => Err("a mapping of infisical has a project, a path and a key, and no more"),
-        "nitrokeyhsm" if has("blob") && only(&["blob"]) => Ok(reference),
-        "nitrokeyhsm" => Err("a mapping of nitrokeyhsm has a blob, and no more"),
-        _ => Err("its provider is neither infisical nor nitrokeyhsm"),
-    }
+    let (is_valid, provider, members) = match reference.provider() {
+        "infisical" => (
+            has("project") && has("key") && only(&["project", "path", "key"]),
+            "infisical",
+            "a project, a path and a key",
+        ),
+        "nitrokeyhsm" => (has("blob") && only(&["blob"]), "nitrokeyhsm", "a blob"),
+        _ => return Err(MappingError::Provider),
+    };
+    if is_valid { Ok(reference) } else { Err(MappingError::Members { provider, members }) }
 }
 
 /// A mapping as Python's `json.dumps(…, sort_keys=True, separators=(",", ":"))` writes it.
@@ -42,7 +65,7 @@ pub fn canonical(mapping: &Reference) -> String {
     json
 }
 
-/// Everything but printable ASCII is escaped, DEL too.
+/// Appends a JSON string: all characters but printable ASCII are escaped, DEL too.
 fn quote(text: &str, json: &mut String) {
     json.push('"');
     for c in text.chars() {

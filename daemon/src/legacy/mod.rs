@@ -1,4 +1,4 @@
-//! What the Python PSI wrote: version 1 of `cache.enc`, and its mappings. Pure: bytes in, domain types out.
+//! The formats of the Python PSI: version 1 of `cache.enc`, and its mappings. Pure, but for `adopt`.
 //!
 //! ```text
 //! magic (4: "PSIC") · version (1: 1) · backend tag (1), then
@@ -6,18 +6,18 @@
 //!   hsm: the hybrid envelope
 //! ```
 //!
-//! Nothing before the ciphertext is authenticated. Inside is JSON,
-//! `{"version":2,"written_at":seconds,"hmac_key":base64,"entries":{name:base64}}`, and an entry's name is
-//! the hex HMAC-SHA256, under `hmac_key`, of its mapping as [`mapping::canonical`] writes it.
+//! The bytes before the ciphertext are not authenticated. The plaintext is JSON,
+//! `{"version":2,"written_at":seconds,"hmac_key":base64,"entries":{name:base64}}`. An entry's name is the hex
+//! HMAC-SHA256, under `hmac_key`, of its mapping as [`mapping::canonical`] writes it.
 
 pub mod adopt;
 pub(crate) mod mapping;
 
 use std::collections::HashMap;
-use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit, Mac};
 use psi_common::{BackendTag, CacheHeader, NotACache, SecretBytes};
 use serde::Deserialize;
@@ -29,13 +29,13 @@ use crate::crypto::hybrid::{Hybrid, HybridError};
 use crate::model::clock::Timestamp;
 use crate::model::reference::Reference;
 
-/// The version of the file that is read here.
+/// The version of the file.
 const VERSION: u8 = 1;
-/// The version of what is inside. Before it, entries went by podman's ids, and Python itself no longer
-/// reads them.
+/// The version of the plaintext. In version 1, entries were named by podman's ids; the Python PSI itself no longer
+/// reads it.
 const PAYLOAD_VERSION: u64 = 2;
 
-/// Version 1 of `cache.enc`, taken apart but not opened.
+/// Version 1 of `cache.enc`, parsed but not opened.
 #[derive(Debug)]
 pub struct SealedCache<'a>(Envelope<'a>);
 
@@ -53,40 +53,50 @@ pub struct OldCache {
     entries: HashMap<String, SecretBytes>,
 }
 
-/// The entries of an old cache, each with the mapping that names it.
-pub struct Claims<'r> {
+/// The entries of an old cache, by mapping.
+pub struct MappedEntries<'r> {
     /// The mappings that have a value.
     pub found: Vec<(&'r Reference, SecretBytes)>,
-    /// How many entries no mapping names.
-    pub unclaimed: usize,
+    /// The number of entries without a mapping.
+    pub without_mapping: usize,
 }
 
-/// Why a file is not usable as an old cache; each selects one sentence.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A file is not a usable cache of the Python PSI.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LegacyError {
     /// It ends too early.
+    #[error("it is truncated")]
     Truncated,
-    /// It is no psi cache.
+    /// It has another format.
+    #[error("it is {0}")]
     Foreign(NotACache),
-    /// It is of another version.
+    /// It has another version.
+    #[error("it is of format version {0}, and the Python PSI's is {VERSION}")]
     Version(u8),
     /// Its hybrid envelope is malformed.
+    #[error("{0}")]
     Envelope(HybridError),
-    /// It was changed after it was sealed, or sealed under another key: the file does not tell which.
+    /// It was changed after it was sealed, or sealed under another key: the file does not show which.
+    #[error("it was damaged, or sealed under another key")]
     NotAuthentic,
-    /// It opens, and there is no JSON in it.
+    /// It opens, and the plaintext is not JSON.
+    #[error("it holds no JSON")]
     NotJson,
-    /// A member is of another type than Python writes.
+    /// A member has another type than the Python PSI writes.
+    #[error("it holds a member of another type than the Python PSI writes")]
     OtherType,
     /// A member is missing.
+    #[error("it holds no \"{0}\"")]
     Missing(&'static str),
-    /// The content is of another version.
+    /// The plaintext has another version.
+    #[error("it holds content of version {0}, and only {PAYLOAD_VERSION} is read here")]
     PayloadVersion(u64),
-    /// A member, or an entry, is no base64.
+    /// A member, or an entry, is not base64.
+    #[error("it holds \"{0}\", which is not base64")]
     NotBase64(&'static str),
 }
 
-/// Borrowed throughout: what is in here is not copied by the parser, and goes with the plaintext.
+/// The plaintext. It borrows all text, so that the parser copies no secret.
 #[derive(Deserialize)]
 struct Payload<'a> {
     version: Option<u64>,
@@ -97,13 +107,13 @@ struct Payload<'a> {
     entries: Option<HashMap<&'a str, &'a str>>,
 }
 
-/// Whether a file says of itself that it is the Python PSI's cache.
+/// Whether a file has the header of the Python PSI's cache.
 pub fn is_old_cache(file: &[u8]) -> bool {
     CacheHeader::parse(file).is_ok_and(|header| header.version == VERSION)
 }
 
 impl<'a> SealedCache<'a> {
-    /// Takes a file apart.
+    /// Parses a file.
     pub fn parse(file: &'a [u8]) -> Result<Self, LegacyError> {
         let header = CacheHeader::parse(file)?;
         if header.version != VERSION {
@@ -122,8 +132,8 @@ impl<'a> SealedCache<'a> {
         }))
     }
 
-    /// Under hsm, the key as the token takes it: [`Self::open`] wants what the token makes of it. Under
-    /// tpm there is none, and the key is the one that systemd-creds sealed.
+    /// Under hsm, the wrapped data key: the token unwraps it for [`Self::open`]. Under tpm there is none, because
+    /// systemd-creds seals the key.
     pub fn wrapped(&self) -> Option<&'a [u8]> {
         match &self.0 {
             Envelope::Tpm { .. } => None,
@@ -131,11 +141,7 @@ impl<'a> SealedCache<'a> {
         }
     }
 
-    /// Opens it.
-    ///
-    /// The plaintext and every value are wiped when they are dropped. The JSON parser borrows from the
-    /// plaintext; only where it grows its table of borrowed slices does it allocate, and no value is
-    /// copied there.
+    /// Decrypts and parses the content. The plaintext and every value are wiped on drop.
     pub fn open(&self, key: &DataKey) -> Result<OldCache, LegacyError> {
         let plaintext = match &self.0 {
             Envelope::Tpm { nonce, sealed } => {
@@ -150,7 +156,7 @@ impl<'a> SealedCache<'a> {
 impl OldCache {
     /// Reads the plaintext.
     fn parse(plaintext: &SecretBytes) -> Result<Self, LegacyError> {
-        // Its own words may quote the text, which is secret.
+        // Without the error's own message, which may quote the plaintext.
         let payload: Payload<'_> =
             serde_json::from_slice(plaintext.expose_secret()).map_err(|error| {
                 match error.classify() {
@@ -175,12 +181,12 @@ impl OldCache {
         })
     }
 
-    /// When Python wrote it: of a single value it does not tell when that was fetched.
+    /// The time of the write; entries have no time of their own.
     pub fn written_at(&self) -> Timestamp {
         self.written_at
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -195,36 +201,38 @@ impl OldCache {
         self.entries.get(&self.name(mapping))
     }
 
-    /// Hands the values out to the mappings that name them; of two that are the same mapping, to one.
-    pub fn claim<'r>(self, mappings: impl IntoIterator<Item = &'r Reference>) -> Claims<'r> {
+    /// The values by mapping. Equal mappings share an entry, which only one of them gets.
+    pub fn by_mapping<'r>(
+        self,
+        mappings: impl IntoIterator<Item = &'r Reference>,
+    ) -> MappedEntries<'r> {
         let mut named: HashMap<String, &Reference> =
             mappings.into_iter().map(|mapping| (self.name(mapping), mapping)).collect();
-        let mut claims = Claims { found: Vec::new(), unclaimed: 0 };
+        let mut mapped = MappedEntries { found: Vec::new(), without_mapping: 0 };
         for (name, value) in self.entries {
             match named.remove(&name) {
-                Some(mapping) => claims.found.push((mapping, value)),
-                None => claims.unclaimed += 1,
+                Some(mapping) => mapped.found.push((mapping, value)),
+                None => mapped.without_mapping += 1,
             }
         }
-        claims
+        mapped
     }
 
     /// The name of a mapping's entry.
     fn name(&self, mapping: &Reference) -> String {
-        let mut name = String::with_capacity(64);
-        // HMAC takes a key of any length.
-        if let Ok(mac) = Hmac::<Sha256>::new_from_slice(self.hmac_key.expose_secret()) {
-            let tag = mac.chain_update(mapping::canonical(mapping)).finalize().into_bytes();
-            for byte in tag {
-                let _ = fmt::Write::write_fmt(&mut name, format_args!("{byte:02x}"));
-            }
-        }
-        name
+        // A key of any length is valid.
+        Hmac::<Sha256>::new_from_slice(self.hmac_key.expose_secret()).map_or_else(
+            |_| String::new(),
+            |mac| {
+                let mac = mac.chain_update(mapping::canonical(mapping));
+                HEXLOWER.encode(&mac.finalize().into_bytes())
+            },
+        )
     }
 }
 
-fn decode(base64: &str, what: &'static str) -> Result<SecretBytes, LegacyError> {
-    STANDARD.decode(base64).map(SecretBytes::new).map_err(|_| LegacyError::NotBase64(what))
+fn decode(base64: &str, member: &'static str) -> Result<SecretBytes, LegacyError> {
+    STANDARD.decode(base64).map(SecretBytes::new).map_err(|_| LegacyError::NotBase64(member))
 }
 
 impl From<NotACache> for LegacyError {
@@ -245,32 +253,6 @@ impl From<HybridError> for LegacyError {
         }
     }
 }
-
-impl fmt::Display for LegacyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Truncated => f.write_str("it is truncated"),
-            Self::Foreign(what) => write!(f, "it is {what}"),
-            Self::Version(version) => {
-                write!(f, "it is of format version {version}, and the Python PSI's is {VERSION}")
-            }
-            Self::Envelope(what) => write!(f, "{what}"),
-            Self::NotAuthentic => f.write_str("it was damaged, or sealed under another key"),
-            Self::NotJson => f.write_str("it holds no JSON"),
-            Self::OtherType => {
-                f.write_str("it holds a member of another type than the Python PSI gives it")
-            }
-            Self::Missing(member) => write!(f, "it holds no \"{member}\""),
-            Self::PayloadVersion(version) => write!(
-                f,
-                "it holds content of version {version}, and only {PAYLOAD_VERSION} is read here"
-            ),
-            Self::NotBase64(member) => write!(f, "it holds, as \"{member}\", what is no base64"),
-        }
-    }
-}
-
-impl std::error::Error for LegacyError {}
 
 #[cfg(test)]
 mod tests;

@@ -40,7 +40,7 @@ fn why(payload: &Value) -> LegacyError {
     open(&sealed(payload.to_string().as_bytes())).err().unwrap()
 }
 
-/// The mappings of the fixture, with the value that each must give.
+/// The mappings of the fixture, with their values.
 fn mappings() -> Vec<(Reference, String)> {
     let expected: BTreeMap<String, String> =
         serde_json::from_slice(python_psi!("expected.json")).unwrap();
@@ -69,7 +69,7 @@ fn mappings() -> Vec<(Reference, String)> {
 }
 
 #[test]
-fn both_backends_of_the_fixture_open_to_every_value() {
+fn caches_of_both_backends_open_to_every_value() {
     let tpm = SealedCache::parse(python_psi!("cache-tpm.enc")).unwrap();
     assert!(tpm.wrapped().is_none());
     let hsm = SealedCache::parse(python_psi!("cache-hsm.enc")).unwrap();
@@ -83,13 +83,13 @@ fn both_backends_of_the_fixture_open_to_every_value() {
             assert_eq!(&STANDARD.encode(value.expose_secret()), expected, "{mapping}");
         }
         assert_eq!(cache.len(), mappings.len());
-        let claims = cache.claim(mappings.iter().skip(2).map(|(mapping, _)| mapping));
-        assert_eq!((claims.found.len(), claims.unclaimed), (mappings.len() - 2, 2));
+        let mapped = cache.by_mapping(mappings.iter().skip(2).map(|(mapping, _)| mapping));
+        assert_eq!((mapped.found.len(), mapped.without_mapping), (mappings.len() - 2, 2));
     }
 }
 
 #[test]
-fn what_is_wrong_with_a_file_is_named() {
+fn parse_and_open_reject_malformed_files() {
     let text = json!({"version": 2, "written_at": 1, "hmac_key": "", "entries": {}}).to_string();
     let file = sealed(text.as_bytes());
     assert!(open(&file).unwrap().is_empty());
@@ -113,14 +113,14 @@ fn what_is_wrong_with_a_file_is_named() {
     assert_eq!(with(0, b'X'), LegacyError::Foreign(NotACache::WrongMagic));
     assert_eq!(with(4, 2), LegacyError::Version(2));
     assert_eq!(with(5, 7), LegacyError::Foreign(NotACache::UnknownBackend(7)));
-    // The header is not authenticated: as a file of the other backend it makes no sense.
+    // The header is not authenticated: the rest is parsed as a file of the other backend.
     assert_eq!(with(5, 2), LegacyError::Truncated);
     let hsm = open(b"PSIC\x01\x02\x00\x10").err();
     assert_eq!(hsm, Some(LegacyError::Envelope(HybridError::WrappedLength(16))));
 }
 
 #[test]
-fn what_is_wrong_inside_is_named() {
+fn open_rejects_malformed_content() {
     let good =
         json!({"version": 2, "written_at": 1, "hmac_key": "AAAA", "entries": {"ab": "AAAA"}});
     assert_eq!(open(&sealed(good.to_string().as_bytes())).unwrap().len(), 1);
@@ -148,9 +148,9 @@ fn what_is_wrong_inside_is_named() {
     assert_eq!(open(&sealed(b"")).err(), Some(LegacyError::NotJson));
 }
 
-/// The parser quotes what it does not expect, which is what nobody may read.
+/// The JSON parser quotes unexpected values, which are secret.
 #[test]
-fn no_sentence_quotes_the_content() {
+fn errors_do_not_quote_the_content() {
     for payload in [json!("hunter2"), json!({"version": "hunter2"}), json!({"entries": "hunter2"})]
     {
         assert!(!why(&payload).to_string().contains("hunter2"));
@@ -158,7 +158,7 @@ fn no_sentence_quotes_the_content() {
 }
 
 #[test]
-fn a_mapping_has_the_shape_of_its_provider() {
+fn parse_accepts_the_members_of_each_provider_only() {
     for (text, good) in [
         (r#"{"provider": "infisical", "project": "p", "path": "/", "key": "K"}"#, true),
         (r#" {"key":"K","project":"p","provider":"infisical"} "#, true),
@@ -177,7 +177,7 @@ fn a_mapping_has_the_shape_of_its_provider() {
     }
 }
 
-/// What Python itself writes for each of these objects.
+/// The output of Python's own `json.dumps` for each object.
 fn python(objects: &[BTreeMap<String, String>]) -> Vec<String> {
     let mut python = Command::new("python3")
         .args(["-c", "import json, sys\nfor o in json.load(sys.stdin): print(json.dumps(o, separators=(',', ':'), sort_keys=True))"])
@@ -196,7 +196,7 @@ fn canonical(object: &BTreeMap<String, String>) -> String {
     mapping::canonical(&Reference::parse(&serde_json::to_vec(object).unwrap()).unwrap())
 }
 
-/// Any text, with more than its share of what is escaped and of what sorts at the edges.
+/// Any text, often with characters that are escaped or at the edges of the sort order.
 fn text() -> impl Strategy<Value = String> {
     let edges =
         "[\u{0}-\u{20}\"\\\\/~\u{7f}\u{80}\u{ff}\u{d7ff}\u{e000}\u{ffff}\u{10000}\u{10ffff}]{0,6}";
@@ -206,9 +206,9 @@ fn text() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
 
-    /// Hundreds of objects for each start of an interpreter.
+    /// 200 objects for each start of the interpreter.
     #[test]
-    fn a_mapping_is_canonical_as_python_has_it(mut objects in prop::collection::vec(prop::collection::btree_map(text(), text(), 0..6), 200)) {
+    fn canonical_equals_python_s_output(mut objects in prop::collection::vec(prop::collection::btree_map(text(), text(), 0..6), 200)) {
         for object in &mut objects {
             object.entry("provider".into()).or_insert_with(|| "infisical".into());
         }
@@ -221,7 +221,7 @@ proptest! {
 }
 
 #[test]
-fn every_character_below_256_is_escaped_as_python_does() {
+fn canonical_escapes_each_character_as_python_does() {
     let of = |c: char| BTreeMap::from([("provider".to_owned(), c.to_string())]);
     let objects: Vec<_> = ('\0'..='\u{ff}').map(of).collect();
     let ours: Vec<_> = objects.iter().map(canonical).collect();
@@ -231,7 +231,7 @@ fn every_character_below_256_is_escaped_as_python_does() {
 
 proptest! {
     #[test]
-    fn what_python_seals_is_read(written_at: u32, hmac_key: [u8; 32], entries in prop::collection::hash_map(any::<String>(), prop::collection::vec(any::<u8>(), 0..60), 0..8), stranger: String) {
+    fn open_reads_what_the_python_psi_seals(written_at: u32, hmac_key: [u8; 32], entries in prop::collection::hash_map(any::<String>(), prop::collection::vec(any::<u8>(), 0..60), 0..8), other: String) {
         let of = |key: &str| Reference::new("infisical", [("project", "p"), ("path", "/"), ("key", key)]);
         let name = |key: &str| {
             let cache = OldCache { written_at: Timestamp::default(), hmac_key: SecretBytes::new(hmac_key.to_vec()), entries: HashMap::new() };
@@ -244,11 +244,11 @@ proptest! {
         for (key, value) in &entries {
             prop_assert_eq!(cache.value(&of(key)).unwrap().expose_secret(), &value[..]);
         }
-        prop_assert_eq!(cache.value(&of(&stranger)).is_some(), entries.contains_key(&stranger));
+        prop_assert_eq!(cache.value(&of(&other)).is_some(), entries.contains_key(&other));
     }
 
     #[test]
-    fn any_flipped_bit_is_refused(at in any::<prop::sample::Index>(), bit in 0..8u8) {
+    fn open_rejects_any_flipped_bit(at in any::<prop::sample::Index>(), bit in 0..8u8) {
         let text = json!({"version": 2, "written_at": 1, "hmac_key": "AAAA", "entries": {"ab": "AAAA"}});
         let mut file = sealed(text.to_string().as_bytes());
         let at = at.index(file.len());
@@ -257,7 +257,7 @@ proptest! {
     }
 
     #[test]
-    fn reading_is_total(bytes in prop::collection::vec(any::<u8>(), 0..400), text: String) {
+    fn open_and_parse_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400), text: String) {
         let _ = open(&bytes);
         for tag in [1, 2] {
             let _ = open(&[&b"PSIC\x01"[..], &[tag], &bytes].concat());

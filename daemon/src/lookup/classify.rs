@@ -1,4 +1,4 @@
-//! Whether what podman was given is meant as a reference: by its look alone. Pure.
+//! Classifies data that podman was given as a reference or a literal. Pure.
 //!
 //! Nothing that resembles a reference becomes a literal: a container would get the JSON as its password.
 
@@ -6,18 +6,18 @@ use serde_json::Value;
 
 use crate::model::reference::without_blanks;
 
-/// What text looks like.
+/// The form of data.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Look {
-    /// A JSON object with a string member `provider`: what that says.
+    /// A JSON object with a string member `provider`: its value.
     Reference(String),
-    /// It was meant as a reference, and is none: why.
+    /// Almost a reference: the reason why it is none.
     Mistake(String),
     /// Anything else.
     Literal,
 }
 
-/// Tells by its look what text is.
+/// Classifies data by its form.
 pub(super) fn look(data: &[u8]) -> Look {
     if let Some(text) = from_utf16(data) {
         let is_meant = !matches!(look(text.as_bytes()), Look::Literal);
@@ -39,7 +39,7 @@ pub(super) fn look(data: &[u8]) -> Look {
     }
 }
 
-/// The text of a file that some editors and shells write.
+/// The text of UTF-16 data, which some editors and shells write.
 fn from_utf16(data: &[u8]) -> Option<String> {
     let unit = match data {
         [0xff, 0xfe, ..] => u16::from_le_bytes,
@@ -50,7 +50,7 @@ fn from_utf16(data: &[u8]) -> Option<String> {
     Some(char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect())
 }
 
-/// Whether a word stands in a text, whatever its case and whatever else is in it.
+/// Whether a text contains a word, in any case.
 fn has_word(text: &[u8], word: &[u8]) -> bool {
     let is_letter = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     text.windows(word.len()).enumerate().any(|(at, found)| {
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn each_look_has_its_kind() {
+    fn look_classifies_each_form() {
         for (text, expected) in [
             (REFERENCE, "reference"),
             ("\u{feff}{\"provider\":\"a\"}", "reference"),
@@ -118,7 +118,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_panics_and_only_a_brace_makes_anything_but_a_literal(data in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn look_never_panics_and_needs_a_brace_for_a_reference(data in prop::collection::vec(any::<u8>(), 0..200)) {
             let found = kind(&data);
             let has_brace = data.contains(&b'{');
             prop_assert!(has_brace || found == "literal");
@@ -128,7 +128,7 @@ mod tests {
         /// A slip of the pen: one character less, one more, or another one. Whoever loses the brace or the
         /// word means something else.
         #[test]
-        fn a_reference_with_one_slip_is_never_a_literal(at in 0..REFERENCE.len(), how in 0..3, slip in any::<char>()) {
+        fn reference_with_one_typo_is_never_a_literal(at in 0..REFERENCE.len(), how in 0..3, slip in any::<char>()) {
             let mut text = REFERENCE.to_owned();
             match how {
                 0 => drop(text.remove(at)),
@@ -142,7 +142,7 @@ mod tests {
         }
 
         #[test]
-        fn every_object_with_a_provider_is_a_reference(provider in any::<String>(), members in prop::collection::btree_map(any::<String>(), any::<String>(), 0..4), blanks in "[ \t\r\n\u{feff}]{0,4}") {
+        fn object_with_a_provider_is_a_reference(provider in any::<String>(), members in prop::collection::btree_map(any::<String>(), any::<String>(), 0..4), blanks in "[ \t\r\n\u{feff}]{0,4}") {
             let mut object: serde_json::Map<_, _> = members.into_iter().map(|(name, value)| (name, Value::from(value))).collect();
             object.insert("provider".into(), Value::from(provider.as_str()));
             let data = format!("{blanks}{}", Value::Object(object));

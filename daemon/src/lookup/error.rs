@@ -1,30 +1,36 @@
 //! The errors of lookups and registrations, with what the admin can do.
 
-use std::fmt;
+use std::fmt::Display;
 
 use crate::cache::NegativeReason;
 use crate::provider::ProviderError;
 use crate::registry::RegistryError;
 
 /// An error: what happened, with its cause; what to do.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// The request is malformed.
+    #[error("{0}")]
     Malformed(String),
-    /// Not registered, or the provider says that there is none.
+    /// It is not registered, or the provider says that it does not exist.
+    #[error("{0}")]
     NotFound(String),
-    /// The id stands for something else.
+    /// The id is registered for another secret.
+    #[error("{}", RegistryError::Exists)]
     Exists,
-    /// The provider does not let psid have it.
+    /// The provider denies access to it.
+    #[error("{0}")]
     Denied(String),
-    /// A key backend is needed, or the token is not as it must be.
+    /// A key backend is needed, or the key is not usable.
+    #[error("{0}")]
     NoKey(String),
-    /// Not now.
+    /// It is not available at present.
+    #[error("{0}")]
     Unavailable(String),
 }
 
-/// Whether an error is the provider's answer about what it was asked for: to ask again at once would bring
-/// the same.
+/// The reason for the negative cache, if an error is about the requested secret: a request that follows at once
+/// would fail alike.
 pub(crate) fn refusal(error: &ProviderError) -> Option<NegativeReason> {
     match error {
         ProviderError::NotFound(why) => Some(NegativeReason::NotFound(why.as_str().into())),
@@ -35,13 +41,12 @@ pub(crate) fn refusal(error: &ProviderError) -> Option<NegativeReason> {
     }
 }
 
-/// Whether an error is the provider's word that a secret is gone, or not for us.
+/// Whether the provider says that a secret does not exist, or denies access to it.
 pub(super) fn is_revocation(error: &ProviderError) -> bool {
     matches!(error, ProviderError::NotFound(_) | ProviderError::Denied(_))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
-pub(super) fn bad_reference(why: String) -> ServiceError {
+pub(super) fn bad_reference(why: impl Display) -> ServiceError {
     ServiceError::Malformed(format!(
         "the reference is not usable: {why}; correct it, or the config and `systemctl reload psid`"
     ))
@@ -60,8 +65,8 @@ pub(super) fn refused(provider: &str, refusal: &NegativeReason) -> ServiceError 
              look into the provider's log if that lasts"
         )),
         NegativeReason::BadResponse(why) => ServiceError::Unavailable(format!(
-            "{provider} does not give what it is asked for: {why}, and the value is not cached; check the \
-             reference, and [providers.{provider}] in the config"
+            "{provider} rejects the request: {why}, and the value is not cached; check the reference, and \
+             [providers.{provider}] in the config"
         )),
     }
 }
@@ -79,7 +84,7 @@ pub(super) fn no_answer(provider: &str, error: &ProviderError) -> ServiceError {
     }
     let why = trouble(provider, error);
     ServiceError::Unavailable(match error {
-        // It names its own remedy.
+        // It contains its remedy.
         ProviderError::Unauthenticated { .. } => format!("the value is not cached, and {why}"),
         ProviderError::Throttled { .. } => {
             format!("{why}, and the value is not cached; try again when the wait is over")
@@ -94,7 +99,7 @@ fn trouble(provider: &str, error: &ProviderError) -> String {
             format!("psid cannot log in to {provider}: {why}")
         }
         ProviderError::Misbehaved(why) => {
-            format!("{provider} does not give what it is asked for: {why}")
+            format!("{provider} rejects the request: {why}")
         }
         ProviderError::Throttled { why, .. } => format!("{provider} asks psid to wait: {why}"),
         ProviderError::TimedOut(why) => format!("{provider} does not answer: {why}"),
@@ -104,7 +109,7 @@ fn trouble(provider: &str, error: &ProviderError) -> String {
 }
 
 impl ServiceError {
-    /// The same, with one more way out.
+    /// The same error with a further remedy.
     pub(super) fn with_remedy(self, remedy: &str) -> Self {
         let with = |why: String| format!("{why}; {remedy}");
         match self {
@@ -118,62 +123,25 @@ impl ServiceError {
     }
 
     pub(super) fn unknown() -> Self {
-        Self::NotFound(
-            "psid has no such secret registered; see `podman secret ls`, or create it again".into(),
-        )
+        RegistryError::NotRegistered.into()
     }
 }
 
 impl From<RegistryError> for ServiceError {
     fn from(error: RegistryError) -> Self {
+        let message = error.to_string();
         match error {
             RegistryError::Exists => Self::Exists,
-            RegistryError::NoBackend => Self::NoKey(
-                "there is no key backend to seal a literal with; `psictl init` sets a new host up, or set \
-                 backend in [cache], and run `psictl cache init`"
-                    .into(),
-            ),
-            RegistryError::NoKey => Self::NoKey(
-                "there is no key to seal a literal with; `psictl cache status` says why".into(),
-            ),
-            RegistryError::NotRegistered => Self::unknown(),
-            RegistryError::Deleted(id) => Self::NotFound(format!(
-                "it was deleted less than ten minutes ago; `psictl restore {id}` brings it back"
-            )),
-            RegistryError::Invalid(why) => Self::NoKey(why.to_string()),
-            RegistryError::Unreadable(why) => Self::Unavailable(format!(
-                "what is registered cannot be read, which is tried again: {why}"
-            )),
-            RegistryError::Irreplaceable(id, why) => Self::Unavailable(format!(
-                "{id} is kept, for nothing could be stored in its place now: {why}; `psictl delete {id} \
-                 --force` deletes it all the same"
-            )),
-            RegistryError::Paused => Self::Unavailable(
-                "psid refused to delete a secret a moment ago, and podman would keep two of one name; run it \
-                 again"
-                    .into(),
-            ),
-            RegistryError::NothingDeleted => Self::NotFound(
-                "nothing was deleted under this id in the last ten minutes; see `psictl restore`".into(),
-            ),
-            RegistryError::Storage(why) => Self::Unavailable(format!(
-                "the registration cannot be changed: {why}; check the disk of psid's state directory"
-            )),
-        }
-    }
-}
-
-impl fmt::Display for ServiceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exists => f.write_str(
-                "the id is registered already, for something else; podman never reuses an id",
-            ),
-            Self::Malformed(why)
-            | Self::NotFound(why)
-            | Self::Denied(why)
-            | Self::NoKey(why)
-            | Self::Unavailable(why) => f.write_str(why),
+            RegistryError::NoBackend | RegistryError::NoKey | RegistryError::Invalid(_) => {
+                Self::NoKey(message)
+            }
+            RegistryError::NotRegistered
+            | RegistryError::Deleted(_)
+            | RegistryError::NothingDeleted => Self::NotFound(message),
+            RegistryError::Unreadable(_)
+            | RegistryError::Irreplaceable(..)
+            | RegistryError::Paused
+            | RegistryError::Storage(_) => Self::Unavailable(message),
         }
     }
 }

@@ -1,17 +1,22 @@
-//! What callers ask of the service beside lookups. They know these methods and none of the service's parts.
+//! The service's methods beside lookups and registrations. `grpc` calls no others; the accessors of parts are for the
+//! layers between `lookup` and `grpc` and for `runtime`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use psi_common::SecretId;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::outage_drill::OutageGuard;
+use super::readiness::Readiness;
 use super::{LookupCounts, Service, ServiceError, Withheld};
+use crate::cache::Cache;
 use crate::model::clock::{Now, Timestamp};
-use crate::registry::{PodmanName, Registered};
-use crate::sys::tasks::{TaskReport, blocking};
+use crate::provider::Persistence;
+use crate::registry::{PodmanName, Registered, Registry};
+use crate::sys::tasks::{TaskReport, Tasks, blocking};
 
 /// The state of the service, as far as a status reports it.
 pub(crate) struct ServiceReport {
@@ -50,6 +55,45 @@ pub(crate) struct NamedRegistration {
 }
 
 impl Service {
+    /// What podman registered.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// The cached values.
+    pub(crate) fn cache(&self) -> &Arc<Cache> {
+        &self.cache
+    }
+
+    /// Not ready while the key is being opened.
+    pub(crate) fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// The background tasks.
+    pub(crate) fn tasks(&self) -> &Arc<Tasks> {
+        &self.tasks
+    }
+
+    /// Notified when a provider recovers.
+    pub(crate) fn recovered(&self) -> &Notify {
+        &self.recovered
+    }
+
+    /// When the running drill ends.
+    pub(crate) fn drill_until(&self, now: Instant) -> Option<Instant> {
+        self.drill.until(now)
+    }
+
+    /// The reason why a running drill forbids a call to a provider.
+    pub(crate) fn simulated_outage(
+        &self,
+        persistence: Persistence,
+        now: Instant,
+    ) -> Option<String> {
+        self.drill.outage_reason(persistence, now)
+    }
+
     /// Waits until the key was opened or its opening failed, at most until `limit`.
     pub(crate) async fn wait_ready(&self, limit: Instant) {
         self.readiness.wait_ready(limit).await;

@@ -54,17 +54,17 @@ const FETCH_RESERVE: Duration = Duration::from_secs(4);
 /// The daemon's core.
 pub struct Service {
     /// What podman registered.
-    pub registry: Arc<Registry>,
+    registry: Arc<Registry>,
     /// The cached values.
-    pub cache: Arc<Cache>,
+    cache: Arc<Cache>,
     /// Not ready while the key is being unlocked.
-    pub readiness: Readiness,
+    readiness: Readiness,
     /// Notified when a provider recovers.
-    pub recovered: Arc<Notify>,
+    recovered: Arc<Notify>,
     /// The simulated outage.
-    pub drill: Arc<OutageDrill>,
+    drill: Arc<OutageDrill>,
     /// The background tasks.
-    pub tasks: Arc<Tasks>,
+    tasks: Arc<Tasks>,
     upstreams: RwLock<Arc<Upstreams>>,
     flights: SingleFlight<(CacheKey, FetchEpoch), Result<Arc<Entry>, ProviderError>>,
     lookups: Counters,

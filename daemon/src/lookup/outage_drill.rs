@@ -16,7 +16,7 @@ const NAMED: usize = 1_000;
 
 /// Whether there is a drill.
 #[derive(Default)]
-pub struct OutageDrill {
+pub(crate) struct OutageDrill {
     /// Read by each lookup, so that it takes no lock without a drill.
     is_on: AtomicBool,
     running: Mutex<Option<Running>>,
@@ -32,15 +32,15 @@ struct Running {
 
 /// A secret whose lookup failed in a drill; it is reported once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FailedLookup {
-    /// Which one, as people write it.
+pub(crate) struct FailedLookup {
+    /// The secret, for messages.
     pub secret: String,
-    /// What its caller was told.
+    /// The error that its caller received.
     pub why: String,
 }
 
 /// A running drill. It ends when this is dropped.
-pub struct OutageGuard {
+pub(crate) struct OutageGuard {
     drill: Arc<OutageDrill>,
     news: mpsc::UnboundedReceiver<FailedLookup>,
     until: Instant,
@@ -48,7 +48,7 @@ pub struct OutageGuard {
 
 /// The counts of a drill.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DrillCounts {
+pub(crate) struct DrillCounts {
     /// Lookups in its time.
     pub lookups: u64,
     /// Those that an outage would have failed.
@@ -56,8 +56,12 @@ pub struct DrillCounts {
 }
 
 impl OutageDrill {
-    /// Begins a drill until `until`; `Err` tells until when another one runs.
-    pub fn begin(self: &Arc<Self>, until: Instant, now: Instant) -> Result<OutageGuard, Instant> {
+    /// Begins a drill until `until`; `Err` is the end of a running one.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        until: Instant,
+        now: Instant,
+    ) -> Result<OutageGuard, Instant> {
         let mut running = self.lock();
         if let Some(other) = running.as_ref().filter(|other| now < other.until) {
             return Err(other.until);
@@ -69,22 +73,22 @@ impl OutageDrill {
         Ok(OutageGuard { drill: Arc::clone(self), news: receiver, until })
     }
 
-    /// Why a provider that keeps its values so may not be asked now. A token is no network.
-    pub fn outage_reason(&self, persistence: Persistence, now: Instant) -> Option<String> {
+    /// Why a provider may not be asked now. A drill does not affect a token, which needs no network.
+    pub(crate) fn outage_reason(&self, persistence: Persistence, now: Instant) -> Option<String> {
         let on = persistence == Persistence::Persisted && self.until(now).is_some();
         on.then(|| "a drill treats it as out".into())
     }
 
     /// Until when there is a drill, if there is one.
-    pub fn until(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn until(&self, now: Instant) -> Option<Instant> {
         if !self.is_on.load(Ordering::Relaxed) {
             return None;
         }
         self.lock().as_ref().map(|running| running.until).filter(|until| now < *until)
     }
 
-    /// Takes note of a lookup; `why` is what failed it, if an outage would.
-    pub fn note(&self, secret: impl FnOnce() -> String, why: Option<String>) {
+    /// Records a lookup; `why` is its error, if an outage would cause it.
+    pub(crate) fn note(&self, secret: impl FnOnce() -> String, why: Option<String>) {
         if !self.is_on.load(Ordering::Relaxed) {
             return;
         }
@@ -95,7 +99,7 @@ impl OutageDrill {
         running.failed_lookups += 1;
         let secret = secret();
         if running.failed.len() < NAMED && running.failed.insert(secret.clone()) {
-            // Who has gone need not be told.
+            // A receiver that is gone needs no report.
             let _ = running.news.send(FailedLookup { secret, why });
         }
     }
@@ -107,12 +111,12 @@ impl OutageDrill {
 
 impl OutageGuard {
     /// The next secret whose lookup failed; nothing once the drill's time is over.
-    pub async fn failed(&mut self) -> Option<FailedLookup> {
+    pub(crate) async fn failed(&mut self) -> Option<FailedLookup> {
         tokio::time::timeout_at(self.until, self.news.recv()).await.ok().flatten()
     }
 
-    /// What it found so far.
-    pub fn outcome(&self) -> DrillCounts {
+    /// The counts so far.
+    pub(crate) fn outcome(&self) -> DrillCounts {
         let running = self.drill.lock();
         running.as_ref().map_or_else(DrillCounts::default, |running| DrillCounts {
             lookups: running.lookups,
@@ -141,7 +145,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn a_drill_ends_at_its_time_or_with_its_lease() {
+    async fn drill_ends_at_its_time_or_with_its_guard() {
         let drill = Arc::new(OutageDrill::default());
         let start = Instant::now();
         assert_eq!(drill.outage_reason(Persistence::Persisted, start), None);
@@ -149,7 +153,7 @@ mod tests {
         assert!(drill.outage_reason(Persistence::Persisted, start + 9 * SECOND).is_some());
         assert_eq!(drill.outage_reason(Persistence::MemoryOnly, start), None);
         assert_eq!(drill.begin(start + SECOND, start).err(), Some(start + 10 * SECOND));
-        // Whoever holds it may be stopped, and never drop it.
+        // A guard that is never dropped ends at its time.
         assert_eq!(drill.outage_reason(Persistence::Persisted, start + 10 * SECOND), None);
         drop(guard);
         let guard = drill.begin(start + SECOND, start).unwrap_or_else(|_| panic!("no drill"));
@@ -158,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_secret_that_fails_is_told_once() {
+    async fn failed_secret_is_reported_once() {
         let drill = Arc::new(OutageDrill::default());
         let start = Instant::now();
         drill.note(|| "before".into(), Some("out".into()));

@@ -5,10 +5,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Ready, unless a key is being unlocked.
-pub struct Readiness(watch::Sender<bool>);
+pub(crate) struct Readiness(watch::Sender<bool>);
 
 /// Marks it ready when it is dropped.
-pub struct ReadyGuard<'a>(&'a Readiness);
+pub(crate) struct ReadyGuard<'a>(&'a Readiness);
 
 impl Drop for ReadyGuard<'_> {
     fn drop(&mut self) {
@@ -24,27 +24,27 @@ impl Default for Readiness {
 
 impl Readiness {
     /// Ends the wait of all lookups.
-    pub fn mark_ready(&self) {
+    pub(crate) fn mark_ready(&self) {
         self.0.send_replace(true);
     }
 
     /// Makes lookups wait.
-    pub fn mark_opening(&self) {
+    pub(crate) fn mark_opening(&self) {
         self.0.send_replace(false);
     }
 
     /// Whether lookups need not wait.
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         *self.0.borrow()
     }
 
     /// Marks it ready once the guard is dropped, also by a panic.
-    pub fn ready_at_end(&self) -> ReadyGuard<'_> {
+    pub(crate) fn ready_at_end(&self) -> ReadyGuard<'_> {
         ReadyGuard(self)
     }
 
     /// Waits until it is ready; false if `stop` is cancelled before.
-    pub async fn ready_or_stopped(&self, stop: &CancellationToken) -> bool {
+    pub(crate) async fn ready_or_stopped(&self, stop: &CancellationToken) -> bool {
         let mut state = self.0.subscribe();
         tokio::select! {
             opened = state.wait_for(|open| *open) => opened.is_ok(),
@@ -53,7 +53,7 @@ impl Readiness {
     }
 
     /// Waits until it is ready, at most until `limit`.
-    pub async fn wait_ready(&self, limit: Instant) {
+    pub(crate) async fn wait_ready(&self, limit: Instant) {
         let mut state = self.0.subscribe();
         let _ = tokio::time::timeout_at(limit, state.wait_for(|open| *open)).await;
     }
@@ -65,7 +65,7 @@ mod tests {
     use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
-    async fn a_lookup_waits_until_it_is_ready_or_the_limit() {
+    async fn lookup_waits_until_ready_or_the_limit() {
         let readiness = Readiness::default();
         let start = Instant::now();
         let limit = start + Duration::from_secs(5);

@@ -1,16 +1,17 @@
 //! Storing, repointing and deleting registrations.
 
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::time::Duration;
 
 use psi_common::{SecretBytes, SecretId};
 
 use super::classify::{self, Look};
 use super::error::{ServiceError, bad_reference};
-use super::resolve::upstream_of;
+use super::resolve::{no_provider, upstream_of};
 use super::{DataKind, Service};
 use crate::model::clock::{Now, Timestamp};
-use crate::model::reference::{CacheKey, Reference, shown};
+use crate::model::reference::{CacheKey, Reference};
 use crate::registry::reference_file::{ReferenceFile, ReferenceFileError};
 use crate::registry::{Registered, Registration};
 
@@ -41,7 +42,7 @@ impl Service {
             Registration::Reference(reference, raw) => {
                 Ok(self.registry.repoint(id, reference, raw).await?)
             }
-            Registration::Literal(_) => Err(bad_reference("it is a literal".into())),
+            Registration::Literal(_) => Err(bad_reference("it is a literal")),
         }
     }
 
@@ -56,18 +57,17 @@ impl Service {
             _ if kind == DataKind::Literal => return Ok(Registration::Literal(data)),
             Look::Literal if kind == DataKind::Auto => return Ok(Registration::Literal(data)),
             Look::Literal => {
-                return Err(refused_as(kind, "it is no JSON object with a \"provider\"".into()));
+                return Err(refused_as(kind, "it is no JSON object with a \"provider\""));
             }
             Look::Mistake(why) => return Err(refused_as(kind, why)),
             Look::Reference(provider) => provider,
         };
         let upstreams = self.upstreams();
-        if !upstreams.providers.contains_key(&provider) {
-            let why = format!("the config has no [providers.{}]", shown(&provider));
-            return Err(refused_as(kind, why));
+        if upstreams.provider(&provider).is_none() {
+            return Err(refused_as(kind, no_provider(&provider)));
         }
         let reference = Reference::parse(data.expose_secret())
-            .ok_or_else(|| refused_as(kind, "not every member is a string".into()))?;
+            .ok_or_else(|| refused_as(kind, "not every member is a string"))?;
         let upstream = upstream_of(&upstreams, &reference)?;
         upstream.provider.accept(&reference).map_err(|why| refused_as(kind, why))?;
         Ok(Registration::Reference(reference, data))
@@ -94,7 +94,7 @@ impl Service {
 }
 
 /// The error for data that is almost a reference. It may be meant as a literal.
-fn refused_as(kind: DataKind, why: String) -> ServiceError {
+fn refused_as(kind: DataKind, why: impl Display) -> ServiceError {
     let refused = bad_reference(why);
     match kind {
         DataKind::Auto => refused.with_remedy("`psictl add NAME --literal` stores it as a literal"),

@@ -66,18 +66,18 @@ impl Service {
 
     /// The entries that are served although their removal is pending.
     pub fn withheld(&self, now: Now) -> Vec<Withheld> {
-        let doubted = self.cache.withheld();
-        if doubted.is_empty() {
+        let pending = self.cache.withheld();
+        if pending.is_empty() {
             return Vec::new();
         }
         let registered: Vec<_> = self.references().collect();
-        let withheld = doubted.into_iter().map(|doubted| {
-            let of_it = registered.iter().filter(|(_, _, key)| *key == doubted.key);
+        let withheld = pending.into_iter().map(|(key, pending)| {
+            let of_it = registered.iter().filter(|(_, _, other)| *other == key);
             Withheld {
-                name: doubted.key.to_string(),
+                name: key.to_string(),
                 ids: of_it.map(|(id, _, _)| *id).collect(),
-                cause: doubted.reason,
-                since: now.wall_at(doubted.since),
+                cause: pending.reason,
+                since: now.wall_at(pending.since),
             }
         });
         withheld.collect()

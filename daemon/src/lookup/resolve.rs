@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::error::{ServiceError, bad_reference};
 use super::{Resolved, SecretSelector, Service};
 use crate::model::reference::{CacheKey, Reference, shown};
+use crate::provider::configured_name;
 use crate::provider::upstream::{Upstream, Upstreams};
 use crate::registry::resolved::ResolvedReference;
 use crate::registry::{Registered, RegistryError};
@@ -36,7 +37,7 @@ impl Service {
             },
             SecretSelector::Name(name) if name.starts_with('{') => {
                 let reference = Reference::parse(name.as_bytes()).ok_or_else(|| {
-                    bad_reference("it is no JSON object of strings with a \"provider\"".into())
+                    bad_reference("it is no JSON object of strings with a \"provider\"")
                 })?;
                 vec![Arc::new(ResolvedReference::new(reference))]
             }
@@ -55,16 +56,18 @@ impl Service {
     }
 }
 
+/// The message that a reference names a provider that the config lacks.
+pub(super) fn no_provider(name: &str) -> String {
+    format!("the config has no [providers.{}]", shown(configured_name(name)))
+}
+
 /// A reference's provider.
 pub(super) fn upstream_of<'a>(
     upstreams: &'a Upstreams,
     reference: &Reference,
 ) -> Result<&'a Arc<Upstream>, ServiceError> {
     let name = reference.provider();
-    upstreams
-        .providers
-        .get(name)
-        .ok_or_else(|| bad_reference(format!("the config has no [providers.{}]", shown(name))))
+    upstreams.provider(name).ok_or_else(|| bad_reference(no_provider(name)))
 }
 
 /// A reference's provider and cache key.

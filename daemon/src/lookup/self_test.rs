@@ -28,7 +28,7 @@ pub enum Certainty {
     No,
 }
 
-/// The registered ids that would not resolve with no provider in reach, and those of which that is not known.
+/// The registered ids that would not resolve without a provider, and those of which it is unknown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OutageReport {
     /// How many secrets are registered.
@@ -37,16 +37,16 @@ pub struct OutageReport {
     pub now: Failing,
     /// After a reboot.
     pub after_reboot: Failing,
-    /// Why something is not known, one sentence for each cause, with what to do.
+    /// Why something is unknown: a sentence for each cause, with the remedy.
     pub unknown_why: BTreeSet<String>,
 }
 
-/// The ids that do not resolve, for sure or perhaps.
+/// The ids that do not resolve, certainly or perhaps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failing {
     /// These would not.
     pub surely: Vec<SecretId>,
-    /// Of these it is not known.
+    /// The ids of which it is unknown.
     pub perhaps: Vec<SecretId>,
     /// Not even the ids are known.
     pub is_blind: bool,
@@ -157,7 +157,7 @@ impl Service {
             Registered::Literal(_) => {
                 OutageReadiness { now: Reach::Ready, after_reboot: context.key.clone() }
             }
-            // Nobody can tell what is in it.
+            // Its content is unknown.
             Registered::Unreadable(why) => {
                 let why = format!("a registered secret cannot be read: {why}");
                 OutageReadiness {

@@ -9,7 +9,7 @@ use crate::cache::{Cache, FetchEpoch, ReconcileOptions};
 use crate::model::clock::Now;
 use crate::model::reference::{CacheKey, Listing};
 
-/// Which secrets of a directory are kept.
+/// The secrets of a directory to keep.
 pub(super) struct Siblings {
     /// All of them, for a workload.
     all: bool,

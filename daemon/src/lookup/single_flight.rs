@@ -1,4 +1,4 @@
-//! One fetch for all who wait for the same thing.
+//! Concurrent callers with the same key share one fetch.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-/// The fetches that are out, by what they fetch.
+/// The running fetches by key.
 pub(crate) struct SingleFlight<K, T> {
     flights: Arc<Mutex<HashMap<K, watch::Receiver<Option<T>>>>>,
 }
@@ -29,8 +29,8 @@ where
     K: Eq + Hash + Clone + Send + 'static,
     T: Clone + Send + Sync + 'static,
 {
-    /// Waits for the flight of `key`, and starts it with `fetch` when there is none. A flight is a task
-    /// of its own: it lands although everybody who waited has gone. `None`: it ended without a result.
+    /// Waits for the flight of `key`, and starts it with `fetch` if there is none. A flight is a task of its own, which
+    /// ends although all waiters are gone. `None`: it panicked.
     pub(crate) async fn join<F>(&self, key: K, fetch: impl FnOnce() -> F) -> Option<T>
     where
         F: Future<Output = T> + Send + 'static,
@@ -70,7 +70,7 @@ mod tests {
     use tokio::sync::Notify;
 
     #[tokio::test]
-    async fn all_who_wait_share_one_fetch() {
+    async fn waiters_share_one_fetch() {
         let flights = Arc::new(SingleFlight::<&str, u32>::default());
         let (fetches, gate) = (Arc::new(AtomicU32::new(0)), Arc::new(Notify::default()));
         let waiters: Vec<_> = (0..32)
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flight_lands_although_its_caller_went_away() {
+    async fn flight_ends_although_its_caller_went_away() {
         let flights = SingleFlight::<&str, u32>::default();
         let (gate, landed) = (Arc::new(Notify::default()), Arc::new(Notify::default()));
         let (open, done) = (gate.clone(), landed.clone());
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flight_that_crashes_leaves_no_one_waiting() {
+    async fn panic_of_a_flight_ends_the_wait() {
         let flights = SingleFlight::<&str, u32>::default();
         assert_eq!(flights.join("key", || async { panic!("crash") }).await, None);
         assert_eq!(flights.join("key", || async { 2 }).await, Some(2));

@@ -1,6 +1,5 @@
 //! Times. The layers below the gRPC server receive the present time as an argument.
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::sys::clock::{self, Instant};
@@ -53,33 +52,15 @@ impl Timestamp {
     }
 }
 
-/// A [`BootInstant`] that is set in place. It orders no other memory.
-pub(crate) struct AtomicBootInstant(AtomicI64);
-
-impl AtomicBootInstant {
-    /// One that holds `instant`.
-    pub(crate) fn new(instant: BootInstant) -> Self {
-        Self(AtomicI64::new(instant.0))
-    }
-
-    /// The instant.
-    pub(crate) fn get(&self) -> BootInstant {
-        BootInstant(self.0.load(Ordering::Relaxed))
-    }
-
-    /// Sets the instant.
-    pub(crate) fn set(&self, instant: BootInstant) {
-        self.0.store(instant.0, Ordering::Relaxed);
-    }
-}
-
 impl BootInstant {
-    /// The beginning of time.
-    pub(crate) const FIRST: Self = Self(i64::MIN);
-
     /// The time at which the boot clock shows `span`.
     pub fn at(span: Duration) -> Self {
         Self(millis(span))
+    }
+
+    /// The time at which the boot clock shows so many milliseconds.
+    pub(crate) fn from_millis(millis: i64) -> Self {
+        Self(millis)
     }
 
     /// Milliseconds on the boot clock.
@@ -111,8 +92,8 @@ impl Now {
     /// The present time, advanced by the monotonic clock alone. A suspend in between is not counted.
     pub fn advanced(self) -> Self {
         let mono = Instant::now();
-        let gone = mono.duration_since(self.mono);
-        Self { wall: self.wall.after(gone), boot: self.boot.after(gone), mono }
+        let elapsed = mono.duration_since(self.mono);
+        Self { wall: self.wall.after(elapsed), boot: self.boot.after(elapsed), mono }
     }
 
     /// The wall-clock time of `then`, by the present setting of the wall clock.

@@ -1,6 +1,6 @@
 //! Whether a key or a token could decrypt now.
 
-/// The answer, from what is known without an access.
+/// Whether it could decrypt, by what is known without an access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// It could.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ pub struct Reference {
 pub struct CacheKey(Arc<Place>);
 
 /// The content of a [`CacheKey`].
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The namespace at the provider.
     pub namespace: Namespace,
@@ -115,6 +116,14 @@ impl CacheKey {
     /// The key of the secret `key` in a directory of a namespace.
     pub fn new(namespace: Namespace, path: impl Into<Arc<str>>, key: impl Into<Box<str>>) -> Self {
         Self(Arc::new(Place { namespace, path: path.into(), key: key.into() }))
+    }
+}
+
+impl Hash for Place {
+    /// Namespaces are few and long, and each lookup hashes a key.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.path.hash(state);
+        self.key.hash(state);
     }
 }
 

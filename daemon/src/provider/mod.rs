@@ -2,6 +2,7 @@
 
 pub(crate) mod circuit_breaker;
 pub(crate) mod infisical;
+mod invalid_reference;
 pub(crate) mod pkcs11_sealed;
 pub(crate) mod upstream;
 
@@ -17,11 +18,21 @@ use crate::model::clock::Now;
 use crate::model::reach::Reach;
 use crate::model::reference::{CacheKey, Listing, ListingScope, Namespace, Reference};
 
+pub use invalid_reference::InvalidReference;
+
+/// The name of the token's provider, in the config and in references.
+pub(crate) const PKCS11: &str = "pkcs11";
+
+/// The name in the config of the provider that a reference names: references of psi version 1 say `nitrokeyhsm`.
+pub(crate) fn configured_name(name: &str) -> &str {
+    if name == "nitrokeyhsm" { PKCS11 } else { name }
+}
+
 /// A source of secrets.
 #[async_trait]
 pub trait SecretProvider: Send + Sync {
-    /// The cache key of a reference; `Err` is the reason that the reference is invalid. No I/O.
-    fn accept(&self, reference: &Reference) -> Result<CacheKey, String>;
+    /// The cache key of a reference. No I/O.
+    fn accept(&self, reference: &Reference) -> Result<CacheKey, InvalidReference>;
 
     /// Fetches one value, the same that a listing of its directory has. Fetches of one epoch may share a
     /// request; a request that began before an invalidation must not serve a fetch that began after it.
@@ -31,8 +42,8 @@ pub trait SecretProvider: Send + Sync {
         epoch: FetchEpoch,
     ) -> Result<Fetched, ProviderError>;
 
-    /// What a source covers; `Err` is the reason that the source is invalid. No I/O.
-    fn scope_of(&self, source: &Source) -> Result<ListingScope, String>;
+    /// What a source covers. No I/O.
+    fn scope_of(&self, source: &Source) -> Result<ListingScope, InvalidReference>;
 
     /// Fetches every value of a source in as few requests as possible. `directories` are those below the
     /// source in which something is registered. A recent incomplete listing of the source is continued.
@@ -78,7 +89,7 @@ pub trait SecretProvider: Send + Sync {
 
     /// The error of a source as a sentence for an admin, with what fixes it. No I/O.
     fn explain(&self, _source: &Source, error: &ProviderError) -> CheckProblem {
-        CheckProblem::passing(error.to_string(), "try again later")
+        CheckProblem::transient(error.to_string(), "try again later")
     }
 
     /// Ends psid's sessions at the provider, at shutdown. Failures are ignored.
@@ -121,7 +132,7 @@ pub struct Fetched {
 /// The result of listing a source.
 #[derive(Default)]
 pub struct Listed {
-    /// What was listed. Its scopes may be a part of the source, and it is no evidence about the rest.
+    /// The listing. It may cover a part of the source only, and is no evidence about the rest.
     pub listing: Listing,
     /// Directories of the source that were refused or do not exist, and why.
     pub refused: Vec<(ListingScope, ProviderError)>,
@@ -212,7 +223,7 @@ pub struct Source {
     pub recursive: bool,
 }
 
-/// Why there is no value. Each variant selects one behaviour of the cache and of the circuit breaker.
+/// A request failed. Each variant selects one behaviour of the cache and of the circuit breaker.
 ///
 /// | concerns | variants | effect |
 /// | --- | --- | --- |

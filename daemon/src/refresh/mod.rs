@@ -156,7 +156,7 @@ impl Refresher {
         let is_named = |key: &CacheKey| {
             registered.contains(key) || workloads.iter().any(|scope| scope.contains(key))
         };
-        self.work.service.cache.remove_unwanted(|key, _| !deleted.contains(key) || is_named(key));
+        self.work.service.cache().remove_unwanted(|key, _| !deleted.contains(key) || is_named(key));
     }
 
     /// Starts a refresh, or joins the running one if its scope is as wide; else it starts after that one.
@@ -190,7 +190,7 @@ impl Work {
     async fn run(&self, scope: RefreshScope, report: &watch::Sender<Progress>, started: Now) {
         let (chosen, workloads) = self.choose(scope, started);
         report.send_modify(|progress| progress.sources = chosen.len());
-        let caller = if scope == RefreshScope::Due { Caller::Anybody } else { Caller::Admin };
+        let caller = if scope == RefreshScope::Due { Caller::Routine } else { Caller::Admin };
         let budget = ByteBudget::for_refresh();
         let options = PullOptions {
             caller,
@@ -238,10 +238,10 @@ impl Work {
         options: PullOptions<'_>,
         now: Now,
     ) -> Result<Counts, CallError> {
-        let _step = self.service.tasks.step(Task::Refresh);
+        let _step = self.service.tasks().step(Task::Refresh);
         let pulled = caught(pull::pull(&self.service, pull, options, now)).await;
         pulled.unwrap_or_else(|| {
-            self.service.tasks.note_crash(Task::Refresh);
+            self.service.tasks().note_crash(Task::Refresh);
             let why = "psid crashed over it, which is a defect".into();
             Err(CallError::Answered(ProviderError::Misbehaved(why)))
         })
@@ -268,7 +268,7 @@ impl Work {
         let planned: Vec<_> = pulls.iter().map(PullTarget::planned).collect();
         let oldest = |key: &TargetKey| {
             let pull = pulls.iter().find(|pull| pull.key == *key)?;
-            pull.oldest_fetch(&self.service.cache)
+            pull.oldest_fetch(self.service.cache())
         };
         self.schedule.lock().plan(&planned, now, oldest, jitter);
         pulls
@@ -368,12 +368,12 @@ fn drop_unwanted(
     let wanted = |key: &CacheKey, fetched: BootInstant| {
         let is_named =
             registered.contains(key) || workloads.iter().any(|scope| scope.contains(key));
-        // Nobody asks for what was deleted, as a script may for what was never registered.
+        // A deleted secret is no longer looked up; a script may look up one that was never registered.
         let is_spared = !deleted.contains(key)
             && (fetched.age(now) < UNWANTED_STAYS || is_suspended(key) || !knows(key));
         is_named || is_spared
     };
-    service.cache.remove_unwanted(wanted);
+    service.cache().remove_unwanted(wanted);
 }
 
 /// A random factor from 0 to 1, which spreads the requests of a fleet.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::targets::PullTarget;
-use crate::cache::{Counts, NegativeReason, ReconcileOptions, RemovalReason, WithheldEntry};
+use crate::cache::{Counts, EvictionDecision, NegativeReason, ReconcileOptions, RemovalReason};
 use crate::lookup::{self, Service};
 use crate::model::clock::Now;
 use crate::model::reference::{CacheKey, ListingScope};
@@ -68,10 +68,10 @@ pub(super) async fn pull(
     began: Now,
 ) -> Result<Counts, CallError> {
     let upstream = &pull.upstream;
-    if let Some(why) = service.drill.outage_reason(upstream.provider.persistence(), began.mono) {
+    if let Some(why) = service.simulated_outage(upstream.provider.persistence(), began.mono) {
         return Err(CallError::NotAsked(ProviderError::Unreachable(why)));
     }
-    let epoch = service.cache.begin_fetch();
+    let epoch = service.cache().begin_fetch();
     let directories = pull.directories(service);
     let call = upstream.call_for_directory(pull.scope(), Route::List, options.caller);
     let list = upstream.provider.list(&pull.source, &directories);
@@ -107,7 +107,7 @@ fn take_over(
     let wanted = |(key, _): &&(CacheKey, String)| (taking.wanted)(key);
     let denied: Vec<_> = listing.denied.iter().filter(wanted).cloned().collect();
     let unread: Vec<_> = listing.unread.iter().filter(wanted).cloned().collect();
-    let counts = service.cache.reconcile(listing, taking);
+    let counts = service.cache().reconcile(listing, taking);
     if counts.withheld > 0 {
         log_withheld(service, pull, taking.now);
     }
@@ -145,16 +145,15 @@ fn named(faults: &[String]) -> String {
 
 /// Logs what is withheld from this listing, once, and not again for the listings that follow.
 fn log_withheld(service: &Service, pull: &PullTarget, now: Now) {
-    let new = |withheld: &WithheldEntry| {
-        withheld.since == now.boot
-            && matches!(withheld.reason, RemovalReason::Unlisted | RemovalReason::Emptied)
-    };
-    let withheld: Vec<_> = service.cache.withheld().into_iter().filter(new).collect();
+    let mut withheld = service.cache().withheld();
+    withheld.retain(|(_, pending)| {
+        pending.since == now.boot
+            && matches!(pending.reason, RemovalReason::Unlisted | RemovalReason::Emptied)
+    });
     if withheld.is_empty() {
         return;
     }
-    let name = |withheld: &WithheldEntry| withheld.key.to_string();
-    let names: Vec<String> = withheld.iter().take(NAMED).map(name).collect();
+    let names: Vec<String> = withheld.iter().take(NAMED).map(|(key, _)| key.to_string()).collect();
     tracing::warn!(
         withheld = withheld.len(),
         "a refresh of {} would take away or empty {} secrets ({}{}); they are kept until another refresh \
@@ -179,7 +178,11 @@ fn note_refusal(
     else {
         return;
     };
-    let evicted = service.cache.note_refusal_of(scope, &refusal, now.boot);
+    let mut evicted = 0;
+    for (key, _) in service.cache().entries_in(scope) {
+        let decision = service.cache().note_refusal(&key, refusal.clone(), now.boot);
+        evicted += u64::from(decision == EvictionDecision::Evicted);
+    }
     if evicted > 0 {
         tracing::warn!("dropped {evicted} secrets of {} from the cache: {error}", pull.name);
     }
@@ -201,12 +204,12 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_does_not_fit_leaves_the_room_to_the_others() {
+    fn source_over_the_byte_limit_leaves_the_bytes_to_others() {
         let budget = ByteBudget(AtomicUsize::new(100));
         assert!(budget.take(&listed(30), |_| true).is_ok());
         let error = budget.take(&listed(21), |_| true).unwrap_err().to_string();
         assert!(error.contains("42 bytes") && error.contains("256 MiB"), "{error}");
-        // What nobody wants takes no room.
+        // Unwanted values do not count.
         assert!(budget.take(&listed(21), |key| &*key.key == "A").is_ok());
         assert!(budget.take(&listed(10), |_| true).is_err());
         assert!(budget.take(&listed(9), |_| true).is_ok());

@@ -9,29 +9,29 @@ use crate::model::clock::BootInstant;
 use crate::model::reference::{CacheKey, ListingScope};
 use crate::provider::ProviderError;
 
-/// How long after a start without any cache the first pull is.
+/// The time from a start without a cache to the first pull.
 const FIRST_PULL: Duration = Duration::from_secs(30);
-/// How long after a pull that failed the next one is; then twice as long each time, up to the interval: a
-/// source that is gone for good must not be hotter than one that is there. A refusal is confirmed by then.
+/// The time from a failed pull to the next one. It doubles with each failure, up to the interval: a source that does
+/// not exist must not be pulled more often than one that exists. A refusal can be confirmed by then.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
 
-/// Which source: of which provider, and what it covers.
+/// The key of a source: its provider and its scope.
 pub(super) type TargetKey = (String, ListingScope);
 
-/// When to pull what.
+/// When each source is due.
 pub(super) struct RefreshSchedule {
     schedule: RefreshInterval,
     sources: HashMap<TargetKey, State>,
 }
 
 struct State {
-    /// As people write it.
+    /// For messages.
     name: String,
     due: BootInstant,
-    /// Failures in a row; an outage is the provider's affair, and counts as none.
+    /// Failures in a row; an outage does not count.
     failures: u32,
     failed: Option<PullFailure>,
-    /// What was wanted of it when it was pulled last.
+    /// The secrets that were wanted at the last plan.
     wanted: Option<HashSet<CacheKey>>,
 }
 
@@ -67,11 +67,11 @@ impl PullFailure {
     }
 }
 
-/// A source, as the agenda needs to know it.
+/// A source to be scheduled.
 pub(super) struct PlannedTarget<'a> {
     pub(super) key: &'a TargetKey,
     pub(super) name: &'a str,
-    /// What is wanted of it; none: all of it.
+    /// The wanted secrets; `None`: all.
     pub(super) wanted: Option<&'a HashSet<CacheKey>>,
 }
 
@@ -84,8 +84,8 @@ impl RefreshSchedule {
         self.schedule.interval
     }
 
-    /// Takes over what there is to pull now. `oldest` returns when the oldest secret of a new source was fetched,
-    /// if nothing of it is missing: after a restart with a young cache, the provider is not asked at once.
+    /// Schedules the planned sources, and forgets others. `oldest` returns when the oldest secret of a new source was
+    /// fetched, if none is missing: after a restart with a young cache, the provider is not asked at once.
     pub(super) fn plan(
         &mut self,
         planned: &[PlannedTarget<'_>],
@@ -96,7 +96,7 @@ impl RefreshSchedule {
         let present: HashSet<&TargetKey> = planned.iter().map(|planned| planned.key).collect();
         self.sources.retain(|key, _| present.contains(key));
         let RefreshInterval { interval, max_jitter } = self.schedule;
-        // As soon as a fleet that starts together is spread.
+        // The jitter spreads the requests of a fleet that starts together.
         let soon = |jitter: f64| now.after(interval.min(FIRST_PULL + max_jitter.mul_f64(jitter)));
         for PlannedTarget { key, name, wanted } in planned {
             if let Some(state) = self.sources.get_mut(key) {
@@ -121,7 +121,7 @@ impl RefreshSchedule {
         self.sources.get(key).map(|state| state.due)
     }
 
-    /// Follows a new schedule: it counts from now.
+    /// Applies a new interval, which counts from now.
     pub(super) fn follow(
         &mut self,
         schedule: RefreshInterval,
@@ -135,7 +135,7 @@ impl RefreshSchedule {
         }
     }
 
-    /// A source was pulled at `now`.
+    /// Records that a source was pulled at `now`.
     pub(super) fn done(&mut self, key: &TargetKey, now: BootInstant, jitter: f64) {
         let RefreshInterval { interval, max_jitter } = self.schedule;
         if let Some(state) = self.sources.get_mut(key) {
@@ -145,8 +145,8 @@ impl RefreshSchedule {
         }
     }
 
-    /// A source was asked, and not pulled, or in part. While its provider is out it stays due: the breaker
-    /// decides when to try again.
+    /// Records that the pull of a source failed in whole or in part. In an outage it stays due: the circuit breaker
+    /// decides when to retry.
     pub(super) fn failed(
         &mut self,
         key: &TargetKey,
@@ -166,7 +166,7 @@ impl RefreshSchedule {
         }
     }
 
-    /// A source was not asked, for a reason that is not its own: that is no failure of it.
+    /// Records that a source was not requested, which is not a failure of the source.
     pub(super) fn not_asked(
         &mut self,
         key: &TargetKey,
@@ -180,7 +180,7 @@ impl RefreshSchedule {
             FailureKind::Throttled(wait) => {
                 state.due = now.after(wait + wait.mul_f64(0.1 * jitter));
             }
-            // To look whether there is another secret to log in with costs no login.
+            // To check for new credentials costs no login.
             FailureKind::Login(wait) => {
                 let wait = wait.min(AFTER_FAILURE);
                 state.due = now.after(wait + wait.mul_f64(0.1 * jitter));
@@ -189,7 +189,7 @@ impl RefreshSchedule {
         state.failed = Some(failed);
     }
 
-    /// A provider or an identity is back: what failed with it is due.
+    /// Makes the sources due that failed with a provider or an identity, which recovered.
     pub(super) fn recovered(&mut self, now: BootInstant) {
         for state in self.sources.values_mut() {
             let kind = state.failed.as_ref().map(|failed| failed.kind);
@@ -199,8 +199,7 @@ impl RefreshSchedule {
         }
     }
 
-    /// The order in which sources are asked: those that a rate limit kept waiting, those that were well,
-    /// then those that failed.
+    /// The order of requests: sources that a rate limit delayed, sources that succeeded, then sources that failed.
     pub(super) fn rank(&self, key: &TargetKey) -> u8 {
         match self.sources.get(key).and_then(|state| state.failed.as_ref()) {
             Some(PullFailure { kind: FailureKind::Throttled(_), .. }) => 0,
@@ -209,7 +208,7 @@ impl RefreshSchedule {
         }
     }
 
-    /// What the sources cover whose last pull failed.
+    /// The scopes of the sources whose last pull failed.
     pub(super) fn failing_scopes(&self) -> Vec<ListingScope> {
         let failing = self.sources.iter().filter(|(_, state)| state.failed.is_some());
         failing.map(|((_, scope), _)| scope.clone()).collect()
@@ -269,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_young_cache_leaves_the_provider_alone_and_an_old_one_is_spread() {
+    fn first_pull_waits_for_a_young_cache_and_is_spread_for_an_old_one() {
         let now = time(Duration::ZERO);
         let young = now.before(20 * MINUTE);
         assert_eq!(plan(&mut schedule(), Some(young), now, 0.0), now.after(40 * MINUTE));
@@ -279,9 +278,9 @@ mod tests {
         assert_eq!(plan(&mut schedule(), None, now, 1.0), now.after(FIRST_PULL + 5 * MINUTE));
     }
 
-    /// The boot clock goes on in a suspend: a pull that fell into it is due when the host wakes up.
+    /// The boot clock includes suspends: a pull that was due in one is due after it.
     #[test]
-    fn after_a_suspend_what_was_missed_is_due_at_once() {
+    fn missed_pull_is_due_after_a_suspend() {
         let mut schedule = schedule();
         let due = plan(&mut schedule, Some(time(Duration::ZERO)), time(Duration::ZERO), 0.0);
         let awake = time(8 * HOUR);
@@ -290,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_counts_from_its_end_and_an_outage_leaves_it_due() {
+    fn interval_counts_from_the_end_of_a_pull_and_an_outage_leaves_it_due() {
         let mut schedule = schedule();
         plan(&mut schedule, None, time(Duration::ZERO), 0.0);
         schedule.done(&key("/a"), time(MINUTE), 1.0);
@@ -302,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_fails_for_good_is_never_hotter_than_one_that_does_not() {
+    fn failing_source_is_pulled_no_more_often_than_a_working_one() {
         let mut schedule = schedule();
         plan(&mut schedule, None, time(Duration::ZERO), 0.0);
         let mut now = time(Duration::ZERO);
@@ -318,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_limit_and_a_refused_login_are_no_failures_of_the_source() {
+    fn rate_limit_and_refused_login_are_not_failures_of_the_source() {
         let mut schedule = schedule();
         let now = time(Duration::ZERO);
         plan(&mut schedule, None, now, 0.0);
@@ -334,14 +333,14 @@ mod tests {
         schedule.recovered(now);
         assert_eq!(schedule.due(&key("/a")), Some(now));
         assert_eq!(schedule.failing_scopes(), [key("/a").1]);
-        // What fails by itself waits for its own pause.
+        // A source's own failure keeps its own pause.
         schedule.failed(&key("/a"), failed(FailureKind::Own), now, 0.0);
         schedule.recovered(now);
         assert_eq!(schedule.due(&key("/a")), Some(now.after(MINUTE)));
     }
 
     #[test]
-    fn what_is_newly_registered_is_pulled_soon() {
+    fn newly_registered_secret_is_pulled_soon() {
         let mut schedule = schedule();
         let (key, now) = (key("/a"), time(Duration::ZERO));
         let mut plan = |keys: &[&str]| {
@@ -356,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_planned_no_more_is_forgotten() {
+    fn unplanned_source_is_forgotten() {
         let mut schedule = schedule();
         plan(&mut schedule, None, time(Duration::ZERO), 0.0);
         schedule.failed(
@@ -371,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shorter_schedule_counts_from_now() {
+    fn shorter_schedule_counts_from_now() {
         let mut schedule = schedule();
         plan(&mut schedule, Some(time(Duration::ZERO)), time(Duration::ZERO), 0.0);
         let shorter = RefreshInterval { interval: MINUTE, max_jitter: Duration::ZERO };

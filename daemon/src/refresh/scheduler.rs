@@ -11,10 +11,10 @@ use super::{RefreshInterval, RefreshScope, Refresher, Work, jitter};
 use crate::model::clock::Now;
 use crate::provider::circuit_breaker::{Caller, Permit};
 
-/// How often the clock is looked at, at least. Tokio's waits stand still while the host is suspended, and
-/// what became due meanwhile must come soon after.
+/// The longest wait before the clock is read again. Tokio's timers stop while the host is suspended, and sources
+/// that became due meanwhile must be pulled soon after.
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
-/// Whatever goes wrong, rounds do not follow each other faster.
+/// The shortest time between two refreshes by the schedule, also after errors.
 const MIN_CYCLE_GAP: Duration = Duration::from_secs(1);
 
 impl Refresher {
@@ -41,7 +41,7 @@ impl Refresher {
                     pause = Duration::ZERO;
                     continue;
                 }
-                () = self.work.service.recovered.notified() => {
+                () = self.work.service.recovered().notified() => {
                     self.work.schedule.lock().recovered(clock().boot);
                 }
                 _ = tokio::time::timeout(pause, std::future::pending::<()>()) => {}
@@ -62,20 +62,20 @@ impl Refresher {
 impl Work {
     /// How long there is nothing to do.
     fn pause(&self, now: Now) -> Duration {
-        if self.service.drill.until(now.mono).is_some() {
+        if self.service.drill_until(now.mono).is_some() {
             return POLL_INTERVAL;
         }
         let pulls = self.plan(now.boot);
         let pauses = pulls.iter().map(|pull| self.pause_of(pull, now));
-        // What is registered meanwhile is seen no later than it could be due.
+        // A new registration is planned before it can be due.
         let poll = POLL_INTERVAL.min(self.schedule.lock().interval());
         pauses.min().unwrap_or(poll).min(poll)
     }
 
     fn pause_of(&self, pull: &PullTarget, now: Now) -> Duration {
         let health = pull.upstream.health();
-        match health.breaker.permit(Caller::Anybody, now.mono) {
-            // A provider that may be back is to be asked, due or not: its state must be true.
+        match health.breaker.permit(Caller::Routine, now.mono) {
+            // A provider that may be back is asked, due or not, so that its state is right.
             Permit::Now if health.breaker.outage().is_some() => Duration::ZERO,
             Permit::Now => {
                 drop(health);
@@ -89,7 +89,7 @@ impl Work {
 
     /// Those that are due now; of a provider that may be back, one at least.
     pub(super) fn due(&self, pulls: Vec<PullTarget>, now: Now) -> Vec<PullTarget> {
-        if self.service.drill.until(now.mono).is_some() {
+        if self.service.drill_until(now.mono).is_some() {
             return Vec::new();
         }
         let schedule = self.schedule.lock();
@@ -97,7 +97,7 @@ impl Work {
         let (mut chosen, rest): (Vec<PullTarget>, Vec<PullTarget>) = pulls
             .into_iter()
             .filter(|pull| {
-                let permit = pull.upstream.health().breaker.permit(Caller::Anybody, now.mono);
+                let permit = pull.upstream.health().breaker.permit(Caller::Routine, now.mono);
                 permit == Permit::Now
             })
             .partition(is_due);

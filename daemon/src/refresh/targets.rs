@@ -65,7 +65,7 @@ fn of_registered(service: &Service, workloads: &[PullTarget]) -> Vec<PullTarget>
     }
     let mut pulls: Vec<PullTarget> = Vec::new();
     for ((provider, source), wanted) in directories {
-        let Some(upstream) = upstreams.providers.get(&provider) else { continue };
+        let Some(upstream) = upstreams.provider(&provider) else { continue };
         let Ok(scope) = upstream.provider.scope_of(&source) else { continue };
         // Two names of the config may mean one project: that is one directory, and one request.
         let same = |pull: &&mut PullTarget| *pull.scope() == scope && pull.key.0 == provider;

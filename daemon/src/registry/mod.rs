@@ -8,7 +8,6 @@ pub(crate) mod reference_file;
 pub(crate) mod resolved;
 
 use std::collections::{BTreeMap, HashMap};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +22,12 @@ use crate::registry::resolved::ResolvedReference;
 use crate::sys::files;
 
 mod deletion;
+mod error;
 mod podman_names;
 mod sealing;
 mod trash;
 
+pub(crate) use error::RegistryError;
 pub(crate) use podman_names::PodmanName;
 use podman_names::PodmanNames;
 pub(crate) use sealing::SealedUnder;
@@ -93,33 +94,6 @@ pub enum Registration {
     Reference(Reference, SecretBytes),
     /// A literal.
     Literal(SecretBytes),
-}
-
-/// An error of the registry.
-#[derive(Debug)]
-pub enum RegistryError {
-    /// The id is registered for another secret.
-    Exists,
-    /// A literal cannot be encrypted: there is no key backend.
-    NoBackend,
-    /// A literal cannot be encrypted: the key is not unlocked.
-    NoKey,
-    /// The id is not registered.
-    NotRegistered,
-    /// The id was deleted within the last ten minutes.
-    Deleted(SecretId),
-    /// There is nothing to restore.
-    NothingDeleted,
-    /// The deleted file is invalid: why, and what to do.
-    Invalid(Arc<str>),
-    /// A registration cannot be read at present: why, and what to do.
-    Unreadable(Arc<str>),
-    /// Nothing could be stored in place of the id that is to be deleted: why.
-    Irreplaceable(SecretId, String),
-    /// A delete was refused within the last two seconds.
-    Paused,
-    /// An I/O error.
-    Storage(String),
 }
 
 impl Registered {
@@ -362,18 +336,6 @@ impl Registry {
             Ok(registry.names.note(names, |id| !registry.is_free(id))?)
         })
         .await
-    }
-}
-
-impl From<getrandom::Error> for RegistryError {
-    fn from(error: getrandom::Error) -> Self {
-        Self::Storage(error.to_string())
-    }
-}
-
-impl From<io::Error> for RegistryError {
-    fn from(error: io::Error) -> Self {
-        Self::Storage(error.to_string())
     }
 }
 

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_file_is_not_overwritten_and_read_once_it_can_be() {
+    fn unreadable_file_is_not_overwritten_and_is_read_again() {
         let state = tempfile::tempdir().unwrap();
         let path = state.path().join("names");
         fs::create_dir(&path).unwrap();
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_line_loses_one_name() {
+    fn damaged_line_loses_one_name() {
         let file = format!(
             "{FIRST_LINE}\n{}\ta\t/s\nno line\n{}\t\x1b[2J\t/s\n{}\tc\t../s\n",
             id('a'),
@@ -195,7 +195,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn decoding_never_panics(file in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn decode_never_panics(file in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode(&file);
             let _ = decode(&[FIRST_LINE.as_bytes(), b"\n", &file].concat());
         }

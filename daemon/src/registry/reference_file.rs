@@ -9,30 +9,32 @@
 //! finds a flipped bit and a file under another id. It is no proof of origin: whoever can write psid's state
 //! directory can point a reference elsewhere. A reference is no secret, and is read without a key.
 
-use std::fmt;
-
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 const MAGIC: &[u8] = b"psi-reference ";
 const VERSION: &str = "1";
 
-/// A file, taken apart; its checksum is right.
+/// The parts of a file whose checksum is right.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ReferenceFile<'a> {
-    /// Podman's id, which it was written for.
+    /// Podman's id.
     pub id: &'a str,
-    /// What podman was given.
+    /// The text that podman was given.
     pub text: &'a [u8],
 }
 
 /// Why a file is not used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceFileError {
     /// It does not begin as one.
+    #[error("it is neither a reference nor a sealed literal")]
     Foreign,
-    /// It is of a version that is not read here.
+    /// Its version is not supported.
+    #[error("its format is another psid's, or its first line was damaged")]
     Version,
-    /// It was changed, or belongs to another id.
+    /// Its checksum is wrong, or its id is another one.
+    #[error("it was damaged, or belongs to another id")]
     Damaged,
 }
 
@@ -43,13 +45,13 @@ pub fn encode(id: &str, text: &[u8]) -> Vec<u8> {
 }
 
 impl<'a> ReferenceFile<'a> {
-    /// Takes the file of `id` apart.
+    /// Parses the file of `id`.
     pub fn parse(id: &str, file: &'a [u8]) -> Result<Self, ReferenceFileError> {
         let found = Self::parse_any(file)?;
         if found.id == id { Ok(found) } else { Err(ReferenceFileError::Damaged) }
     }
 
-    /// Takes the file of whatever id apart.
+    /// Parses the file of any id.
     pub fn parse_any(file: &'a [u8]) -> Result<Self, ReferenceFileError> {
         let rest = file.strip_prefix(MAGIC).ok_or(ReferenceFileError::Foreign)?;
         let (version, id, sum, text) = split(rest).ok_or(ReferenceFileError::Damaged)?;
@@ -78,20 +80,8 @@ fn checksum(id: &str, text: &[u8]) -> String {
         .chain_update(b" ")
         .chain_update(text)
         .finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&digest)
 }
-
-impl fmt::Display for ReferenceFileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Foreign => "it is neither a reference nor a sealed literal",
-            Self::Version => "its format is another psid's, or its first line was damaged",
-            Self::Damaged => "it was damaged, or belongs to another id",
-        })
-    }
-}
-
-impl std::error::Error for ReferenceFileError {}
 
 #[cfg(test)]
 mod tests {
@@ -128,13 +118,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_comes_back(text in prop::collection::vec(any::<u8>(), 0..100)) {
+        fn text_survives_a_round_trip(text in prop::collection::vec(any::<u8>(), 0..100)) {
             let file = encode(ID, &text);
             prop_assert_eq!(ReferenceFile::parse(ID, &file).map(|found| found.text), Ok(&text[..]));
         }
 
         #[test]
-        fn parsing_never_panics(file in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn parse_never_panics(file in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = ReferenceFile::parse(ID, &file);
             let _ = ReferenceFile::parse(ID, &[MAGIC, &file].concat());
         }

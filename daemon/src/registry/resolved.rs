@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::RwLock;
 
 use crate::model::reference::{CacheKey, Reference};
+use crate::provider::InvalidReference;
 use crate::provider::upstream::Upstreams;
 
 /// A reference, with its key under the configuration that was used last.
@@ -26,8 +27,8 @@ impl ResolvedReference {
     pub fn key(
         &self,
         upstreams: &Arc<Upstreams>,
-        accept: impl FnOnce(&Reference) -> Result<CacheKey, String>,
-    ) -> Result<CacheKey, String> {
+        accept: impl FnOnce(&Reference) -> Result<CacheKey, InvalidReference>,
+    ) -> Result<CacheKey, InvalidReference> {
         if let Some((under, key)) = &*self.resolved.read()
             && std::ptr::eq(under.as_ptr(), Arc::as_ptr(upstreams))
         {
@@ -57,14 +58,15 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_is_resolved_once_for_each_configuration() {
+    fn reference_is_resolved_once_for_each_configuration() {
         let reference = ResolvedReference::new(Reference::new("p", [("key", "K")]));
         let [before, after]: [Arc<Upstreams>; 2] = Default::default();
-        let bad = |_: &Reference| Err("no such project".to_owned());
-        assert_eq!(reference.key(&before, bad), Err("no such project".into()));
+        let error = InvalidReference::UnknownProject("p".into());
+        let bad = |_: &Reference| Err(error.clone());
+        assert_eq!(reference.key(&before, bad), Err(error.clone()));
         assert_eq!(reference.key(&before, |_| Ok(key("a"))), Ok(key("a")));
         assert_eq!(reference.key(&before, bad), Ok(key("a")));
         assert_eq!(reference.key(&after, |_| Ok(key("b"))), Ok(key("b")));
-        assert_eq!(reference.key(&before, bad), Err("no such project".into()));
+        assert_eq!(reference.key(&before, bad), Err(error.clone()));
     }
 }

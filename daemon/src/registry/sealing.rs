@@ -18,7 +18,7 @@ use crate::sys::files;
 #[derive(Default)]
 pub struct SealedUnder {
     /// Each once.
-    pub parts: Vec<WrappedKeyHeader>,
+    pub headers: Vec<WrappedKeyHeader>,
     /// A file or directory that could not be read and may carry another one: why, and what to do.
     pub unread: Option<String>,
 }
@@ -112,7 +112,7 @@ impl Registry {
         Ok(count)
     }
 
-    /// The backend's parts that the sealed files carry.
+    /// The wrapped-key headers of the sealed files.
     pub fn sealed_under(&self) -> SealedUnder {
         let mut found = SealedUnder::default();
         let paths = self.paths().unwrap_or_else(|error| {
@@ -122,8 +122,8 @@ impl Registry {
         for (_, path) in paths {
             match fs::read(&path) {
                 Ok(file) => {
-                    let part = envelope::wrapped_key_header(&file);
-                    found.parts.extend(part.filter(|part| !found.parts.contains(part)));
+                    let header = envelope::wrapped_key_header(&file);
+                    found.headers.extend(header.filter(|new| !found.headers.contains(new)));
                 }
                 Err(error) => found.unread = Some(files::problem(&path, &error).to_string()),
             }

@@ -1,4 +1,4 @@
-//! What `grpc` asks of the runtime.
+//! The runtime as `grpc` calls it.
 
 use std::sync::Arc;
 
@@ -56,10 +56,13 @@ impl Control for Runtime {
         Err(Problem::new(why, "psid keeps trying, see `psictl cache status`"))
     }
 
-    async fn verify_cache(&self) -> Result<String, String> {
+    async fn verify_cache(&self) -> Result<String, Problem> {
         match self.persister() {
             Some(persister) => persister.verify().await,
-            None => Err("there is no key to open the cache with".into()),
+            None => Err(Problem::new(
+                "there is no key to open the cache with",
+                "see `psictl cache status`",
+            )),
         }
     }
 
@@ -68,14 +71,14 @@ impl Control for Runtime {
     }
 
     async fn outage_report(&self, now: Now) -> OutageReport {
-        self.offline(now).await
+        Self::outage_report(self, now).await
     }
 
     fn self_test_context(&self) -> SelfTestContext {
-        self.circumstances()
+        Self::self_test_context(self)
     }
 
-    async fn rekey(&self, seal: Option<SealOptions>) -> Result<(), String> {
+    async fn rekey(&self, seal: Option<SealOptions>) -> Result<(), Problem> {
         Self::rekey(self, seal.as_ref()).await
     }
 
@@ -83,11 +86,11 @@ impl Control for Runtime {
         &self,
         recovery: RecoveryKey,
         seal: Option<SealOptions>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Problem> {
         Self::recover_key(self, &recovery, seal.as_ref()).await
     }
 
-    async fn make_recovery_key(&self) -> Result<RecoveryKey, String> {
+    async fn make_recovery_key(&self) -> Result<RecoveryKey, Problem> {
         Self::make_recovery_key(self).await
     }
 
@@ -103,12 +106,12 @@ impl Control for Runtime {
 }
 
 impl Runtime {
-    /// The token, if the present config names one: a token stays open when a reload removes it.
+    /// The token, if the current config names one: a token stays open when a reload removes it.
     fn configured_token(&self) -> Result<Token, ServiceError> {
         let token = Self::token(self).filter(|_| is_token_configured(&self.service));
         token.ok_or_else(|| {
             ServiceError::NoKey(
-                "the config has no [providers.pkcs11]; add it, see psi.toml, and `systemctl reload psid`"
+                "the config has no [providers.pkcs11]; add it, see psi.toml(5), and run `systemctl reload psid`"
                     .into(),
             )
         })

@@ -1,7 +1,7 @@
-//! The reasons why the daemon is degraded.
+//! The reasons why psid is degraded.
 
 use super::{DegradedReason, Runtime};
-use crate::cache::{RemovalReason, WithheldEntry};
+use crate::cache::RemovalReason;
 use crate::grpc::control::Degradation;
 use crate::model::clock;
 use crate::registry::Registered;
@@ -27,12 +27,12 @@ impl Runtime {
         }
     }
 
-    /// Records that a degradation is over.
+    /// Ends a degradation.
     pub fn recover(&self, reason: DegradedReason) {
         self.degraded.lock().remove(&reason);
     }
 
-    /// The reasons why the daemon is degraded, one sentence each.
+    /// The reasons why psid is degraded, one sentence each.
     pub fn degraded(&self) -> Vec<Degradation> {
         let mut reasons = Reasons(Vec::new());
         for (reason, why) in &*self.degraded.lock() {
@@ -42,10 +42,10 @@ impl Runtime {
         if let Some(drift) = self.in_force.drift(backend) {
             reasons.add(drift.cause, drift.why);
         }
-        if !self.service.readiness.is_ready() {
-            reasons.add("key-opening", "the key is being opened; what needs it waits");
+        if !self.service.readiness().is_ready() {
+            reasons.add("key-opening", "the key is being opened, and lookups that need it wait");
         }
-        for why in self.service.tasks.degraded(clock::now().mono) {
+        for why in self.service.tasks().degraded(clock::now().mono) {
             reasons.add("task", why);
         }
         self.add_storage(&mut reasons);
@@ -62,15 +62,16 @@ impl Runtime {
             reasons.add(
                 "cache-write",
                 format!(
-                    "{path} cannot be written: {why}; psid keeps trying, and a restart now would lose what it fetched"
+                    "{path} cannot be written: {why}; check the disk: psid keeps trying, and a restart would lose fetched \
+                     values"
                 ),
             );
         }
-        if let Some(why) = self.service.registry.fault() {
+        if let Some(why) = self.service.registry().fault() {
             let why = format!("the registered secrets cannot be read, which is tried again: {why}");
             reasons.add("registry-unreadable", why);
         }
-        if let Some(why) = self.service.registry.trash_fault() {
+        if let Some(why) = self.service.registry().trash_fault() {
             let why = format!("the deleted secrets cannot be read, which is tried again: {why}");
             reasons.add("trash-unreadable", why);
         }
@@ -86,28 +87,28 @@ impl Runtime {
             if faults.is_empty()
                 && let Some(why) = upstream.last_refusal()
             {
-                let why = format!("{} does not give what it is asked for: {why}", upstream.name);
+                let why = format!("{} answers with an error: {why}", upstream.name);
                 reasons.add("provider-refuses", why);
             }
         }
     }
 
-    /// Values that are served against the provider or the config.
+    /// Values that are served although the provider or the config says otherwise.
     fn add_cache(&self, reasons: &mut Reasons) {
-        let withheld = self.service.cache.withheld();
-        let past_max_stale = self.service.cache.past_max_stale(clock::now().boot);
-        let is_unlisted = |entry: &&WithheldEntry| {
-            matches!(entry.reason, RemovalReason::Unlisted | RemovalReason::Emptied)
-        };
-        let unlisted = withheld.iter().filter(is_unlisted).count();
+        let withheld = self.service.cache().withheld();
+        let past_max_stale = self.service.cache().past_max_stale(clock::now().boot);
+        let reasons_of = withheld.iter().map(|(_, pending)| pending.reason);
+        let is_unlisted =
+            |why: &RemovalReason| matches!(why, RemovalReason::Unlisted | RemovalReason::Emptied);
+        let unlisted = reasons_of.filter(is_unlisted).count();
         let revoked = withheld.len() - unlisted;
         if revoked > 0 {
             let secrets = count_secrets(revoked);
             reasons.add(
                 "revoked",
                 format!(
-                    "the provider reports {secrets} as gone or denied; served until that is confirmed, which \
-                     `psictl cache refresh --accept-removals` does at once"
+                    "the provider reports {secrets} as gone or denied, which psid serves until a second report; to remove \
+                     them now, run `psictl cache refresh --accept-removals`"
                 ),
             );
         }
@@ -116,8 +117,8 @@ impl Runtime {
             reasons.add(
                 "withheld",
                 format!(
-                    "a refresh would have removed or emptied {secrets}, more than it may at once: kept until \
-                     another refresh confirms that, or `psictl cache refresh --accept-removals`"
+                    "a refresh would have removed or emptied {secrets}, more than one may, and psid keeps the old values until \
+                     another refresh confirms it; to accept it now, run `psictl cache refresh --accept-removals`"
                 ),
             );
         }
@@ -126,8 +127,8 @@ impl Runtime {
             reasons.add(
                 "past-max-stale",
                 format!(
-                    "{secrets} older than max_stale, and served only because of a use since the boot: containers may \
-                     be running with them; `psictl cache refresh` says why there is no newer value"
+                    "{secrets} older than max_stale, served because of a use since the boot, as containers may run with them; \
+                     run `psictl cache refresh` to see why no newer value arrives"
                 ),
             );
         }
@@ -135,7 +136,7 @@ impl Runtime {
 
     /// Registered secrets that cannot be used.
     fn add_secrets(&self, reasons: &mut Reasons) {
-        let registry = self.service.registry.all();
+        let registry = self.service.registry().all();
         let mut unusable = registry.iter().filter_map(|(id, registered)| match registered {
             Registered::Invalid(why) => Some(format!("secret {id} is not usable: {why}")),
             Registered::Unreadable(why) => {
@@ -155,7 +156,7 @@ impl Runtime {
 }
 
 impl DegradedReason {
-    /// A fixed word for it.
+    /// An identifier that does not change.
     fn cause(self) -> &'static str {
         match self {
             Self::State => "state-directory",

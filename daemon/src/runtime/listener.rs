@@ -1,4 +1,4 @@
-//! The socket: systemd's, or one of our own.
+//! The listening socket: systemd's, or psid's own.
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
@@ -14,11 +14,11 @@ use crate::sys::files;
 pub struct Listening {
     /// The socket.
     pub socket: UnixListener,
-    /// Whether psid bound it, and its mode is psid's to set.
+    /// Whether psid bound it, and sets its mode.
     pub is_own: bool,
 }
 
-/// The listening socket that systemd passed, else one bound at `path`.
+/// The socket that systemd passed, else one bound to `path`.
 pub fn listen(path: &Path, access: &Access) -> io::Result<Listening> {
     let (socket, is_own) = match inherited()? {
         Some(socket) => (socket, false),
@@ -35,8 +35,8 @@ pub(crate) fn passed_socket() -> Option<UnixListener> {
     Some(socket)
 }
 
-/// Binds under a name of its own, and moves the socket into place with its mode set: nobody can
-/// connect before (N14), and a socket that is in use is never unlinked.
+/// Binds a temporary path, sets its mode and renames it to `path`: no client can connect before the mode is set, and a
+/// socket in use is never removed.
 fn bind(path: &Path, access: &Access) -> io::Result<UnixListener> {
     let named =
         |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
@@ -44,7 +44,7 @@ fn bind(path: &Path, access: &Access) -> io::Result<UnixListener> {
         Ok(meta) if !meta.file_type().is_socket() => {
             return Err(named(io::Error::new(
                 ErrorKind::AlreadyExists,
-                "it exists and is no socket",
+                "it exists and is not a socket",
             )));
         }
         Ok(_) if UnixStream::connect(path).is_ok() => {
@@ -52,8 +52,8 @@ fn bind(path: &Path, access: &Access) -> io::Result<UnixListener> {
         }
         _ => {}
     }
-    if let Some(folder) = path.parent() {
-        files::create_directory(folder).map_err(named)?;
+    if let Some(directory) = path.parent() {
+        files::create_directory(directory).map_err(named)?;
     }
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
@@ -68,11 +68,11 @@ fn bind(path: &Path, access: &Access) -> io::Result<UnixListener> {
 }
 
 /// The first socket of `LISTEN_FDS`.
-#[expect(unsafe_code, reason = "a descriptor that systemd passed has no owner until we take it")]
+#[expect(unsafe_code, reason = "from_raw_fd takes the ownership of a descriptor")]
 fn inherited() -> io::Result<Option<UnixListener>> {
     use libsystemd::activation::{IsType, receive_descriptors};
     use std::os::fd::{FromRawFd, IntoRawFd};
-    // An error is the usual case: no LISTEN_FDS, or one for another process.
+    // Without LISTEN_FDS, or with one for another process, this is an error.
     let Some(descriptor) = receive_descriptors(false).ok().and_then(|fds| fds.into_iter().next())
     else {
         return Ok(None);
@@ -80,16 +80,16 @@ fn inherited() -> io::Result<Option<UnixListener>> {
     if !descriptor.is_unix() {
         return Err(io::Error::new(
             ErrorKind::InvalidInput,
-            "systemd passed a descriptor that is no unix socket",
+            "systemd passed a descriptor that is not a unix socket",
         ));
     }
-    // SAFETY: receive_descriptors hands each passed descriptor out once, and nothing else uses it.
+    // SAFETY: receive_descriptors returns each passed descriptor once, and no other code uses it.
     Ok(Some(unsafe { UnixListener::from_raw_fd(descriptor.into_raw_fd()) }))
 }
 
 impl Access {
-    /// Root and psid's own user need no permission of others; if more may call, the kernel lets all
-    /// connect, and their credentials are judged at each call.
+    /// The mode of the socket. With more users than root and psid's own, every user may connect, and each call is
+    /// authorized by the peer credentials.
     pub fn socket_mode(&self) -> u32 {
         let own = nix::unistd::geteuid().as_raw();
         let only_us = self.gids.is_empty() && self.uids.iter().all(|uid| *uid == 0 || *uid == own);
@@ -105,23 +105,23 @@ mod tests {
         fs::metadata(path).unwrap().permissions().mode() & 0o777
     }
 
-    /// N14: the Python PSI bound the socket first and changed its mode later.
+    /// N14: version 1 bound the socket first and changed its mode later.
     #[test]
-    fn n14_the_socket_appears_with_its_mode() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("run/psid.sock");
+    fn listen_creates_the_socket_with_its_mode() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run/psid.sock");
         let _private = listen(&path, &Access { uids: vec![0], gids: vec![] }).unwrap();
         assert_eq!(mode(&path), 0o600);
-        let path = folder.path().join("run/open.sock");
+        let path = directory.path().join("run/open.sock");
         let _open = listen(&path, &Access { uids: vec![0, 1234], gids: vec![] }).unwrap();
         assert_eq!(mode(&path), 0o666);
-        assert_eq!(fs::read_dir(folder.path().join("run")).unwrap().count(), 2);
+        assert_eq!(fs::read_dir(directory.path().join("run")).unwrap().count(), 2);
     }
 
     #[test]
-    fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("psid.sock");
+    fn listen_replaces_a_dead_socket_and_refuses_a_live_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("psid.sock");
         let first = listen(&path, &Access::default()).unwrap();
         assert_eq!(listen(&path, &Access::default()).unwrap_err().kind(), ErrorKind::AddrInUse);
         drop(first);
@@ -130,9 +130,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_socket_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("psid.sock");
+    fn listen_leaves_a_regular_file_unchanged() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("psid.sock");
         fs::write(&path, "precious").unwrap();
         assert!(listen(&path, &Access::default()).is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");

@@ -1,5 +1,5 @@
-//! The parts of a running daemon, and how they follow a new config. `unlock` brings the key to them,
-//! `rekey` replaces it.
+//! The running daemon: construction from the config (`build`), the key (`unlock`, `rekey`), the background tasks
+//! (`serve`, `self_test`) and the status (`degraded`). `control` implements what `grpc` calls.
 
 pub(crate) mod build;
 mod config_in_force;
@@ -40,9 +40,9 @@ pub(crate) use unlock::open_keyring;
 pub struct Runtime {
     /// Lookups and registrations.
     service: Arc<Service>,
-    /// Pulls the sources.
+    /// Refreshes of the sources.
     refresher: Arc<Refresher>,
-    /// The configured interval of refreshes.
+    /// The configured refresh interval.
     schedule: watch::Sender<RefreshInterval>,
     /// The config that the daemon runs with.
     in_force: ConfigInForce,
@@ -50,22 +50,22 @@ pub struct Runtime {
     access: RwLock<Access>,
     /// The path of `cache.enc`.
     cache_path: PathBuf,
-    /// The key backend; without one, lookups are live only.
+    /// The key backend; without one, psid stores nothing.
     backend: Option<Box<dyn KeyBackend>>,
-    /// Whether there is a cache file.
+    /// Whether the config enables the cache.
     persists: bool,
-    /// The token, once the config has named one: it keeps one thread and one session over reloads.
+    /// The token, once a config has named one: its thread and session outlive reloads.
     token: Mutex<Option<Token>>,
-    /// The socket, if psid bound it and sets its mode.
+    /// The path of the socket, if psid bound it.
     socket: Mutex<Option<PathBuf>>,
-    /// Serialises opening and changing keys.
+    /// Serializes the opening and the replacement of keys.
     unlocking: tokio::sync::Mutex<()>,
     keyring: Mutex<Option<Arc<Keyring>>>,
-    /// Whether the cache file could not be read and is tried again.
+    /// Whether the cache file could not be read; reading it is retried.
     is_blocked: AtomicBool,
-    keeping: Mutex<Option<PersisterTask>>,
+    persister_task: Mutex<Option<PersisterTask>>,
     degraded: Mutex<BTreeMap<DegradedReason, String>>,
-    stop_keeping: CancellationToken,
+    stop_persister: CancellationToken,
 }
 
 /// The persister and its task.
@@ -74,7 +74,7 @@ struct PersisterTask {
     task: JoinHandle<()>,
 }
 
-/// What a [`Runtime`] is made of.
+/// The parts of a [`Runtime`].
 pub(crate) struct RuntimeParts {
     pub(crate) service: Arc<Service>,
     pub(crate) interval: RefreshInterval,
@@ -82,12 +82,12 @@ pub(crate) struct RuntimeParts {
     pub(crate) access: Access,
     pub(crate) cache_path: PathBuf,
     pub(crate) backend: Option<Box<dyn KeyBackend>>,
-    /// Whether there is a cache file.
+    /// Whether the config enables the cache.
     pub(crate) persists: bool,
     pub(crate) token: Option<Token>,
 }
 
-/// The subject of a degradation: a later one of the same subject replaces it.
+/// The subject of a degradation; a later one with the same subject replaces it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DegradedReason {
     /// The state directory.
@@ -105,7 +105,7 @@ pub enum DegradedReason {
 }
 
 impl Runtime {
-    /// A runtime that has no key yet.
+    /// A runtime without a key.
     pub(crate) fn new(parts: RuntimeParts) -> Self {
         let RuntimeParts {
             service,
@@ -131,9 +131,9 @@ impl Runtime {
             unlocking: tokio::sync::Mutex::default(),
             keyring: Mutex::default(),
             is_blocked: AtomicBool::new(false),
-            keeping: Mutex::default(),
+            persister_task: Mutex::default(),
             degraded: Mutex::default(),
-            stop_keeping: CancellationToken::new(),
+            stop_persister: CancellationToken::new(),
         }
     }
 
@@ -142,21 +142,21 @@ impl Runtime {
         &self.service
     }
 
-    /// Writes pending changes and ends the persister.
-    pub(crate) async fn stop_keeping(&self) {
-        self.stop_keeping.cancel();
-        let keeping = self.keeping.lock().take();
-        if let Some(keeping) = keeping {
-            let _ = keeping.task.await;
+    /// Ends the persister once it has written pending changes.
+    pub(crate) async fn stop_persister(&self) {
+        self.stop_persister.cancel();
+        let running = self.persister_task.lock().take();
+        if let Some(running) = running {
+            let _ = running.task.await;
         }
     }
 
-    /// Sets the socket whose mode follows `[access]`.
+    /// Sets the path of the socket whose mode follows `[access]`.
     pub(crate) fn own_socket(&self, path: PathBuf) {
         *self.socket.lock() = Some(path);
     }
 
-    /// Applies a new `[access]`, also to the mode of the socket.
+    /// Applies a new `[access]`, including the mode of the socket.
     pub(crate) fn follow_access(&self, access: Access) -> std::io::Result<()> {
         let mode = access.socket_mode();
         *self.access.write() = access;
@@ -177,32 +177,32 @@ impl Runtime {
         present.clone()
     }
 
-    /// The token, once the config has named one.
+    /// The token, once a config has named one.
     pub(crate) fn token(&self) -> Option<Token> {
         self.token.lock().clone()
     }
 
-    /// Logs out of the token when the process ends.
+    /// Logs out of the token; for the end of the process.
     pub(crate) async fn close_token(&self) {
         if let Some(token) = self.token() {
             token.with_timeout(Duration::from_secs(2)).close().await;
         }
     }
 
-    /// The persister, when there is a key.
+    /// The persister, if the key is open.
     pub(crate) fn persister(&self) -> Option<Arc<Persister>> {
-        self.keeping.lock().as_ref().map(|keeping| Arc::clone(&keeping.persister))
+        self.persister_task.lock().as_ref().map(|running| Arc::clone(&running.persister))
     }
 
-    /// Takes each lock that a lookup takes; the watchdog finds a lock that is never released.
+    /// Takes each lock that a lookup takes. The watchdog calls it: it does not return if a lock is never released.
     pub(crate) fn touch(&self) {
-        self.service.cache.len();
-        self.service.registry.fault();
+        self.service.cache().len();
+        self.service.registry().fault();
         for upstream in self.service.upstreams().providers.values() {
             drop(upstream.health());
         }
         drop(self.access.read());
         drop(self.degraded.lock());
-        self.service.tasks.reports(clock::now().mono);
+        self.service.tasks().reports(clock::now().mono);
     }
 }

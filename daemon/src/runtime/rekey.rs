@@ -1,10 +1,12 @@
-//! A new data key in the place of the present one. Whenever it is interrupted, both keys are at hand at
-//! the next start, every file opens under one of them, and the rest is done then.
+//! Replaces the data key. After an interruption at any point, the next start opens both keys, each file opens under
+//! one of them, and the rekey is completed.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::{DegradedReason, Runtime};
+use psi_common::Problem;
+
 use crate::crypto::aead::DataKey;
 use crate::crypto::envelope::WrappedKeyHeader;
 use crate::crypto::keyring::Keyring;
@@ -16,108 +18,111 @@ use crate::sys::files;
 
 impl Runtime {
     /// Makes a new data key and seals everything under it.
-    pub async fn rekey(&self, seal: Option<&SealOptions>) -> Result<(), String> {
+    pub async fn rekey(&self, seal: Option<&SealOptions>) -> Result<(), Problem> {
         let _one = self.unlocking.lock().await;
         let (Some(keyring), Some(backend)) = (self.keyring(), &self.backend) else {
-            return Err("there is no key to replace; see `psictl cache status`".into());
+            return Err(Problem::new("there is no key to replace", "see `psictl cache status`"));
         };
         if keyring.has_former() {
             self.resume_rekey(&keyring).await?;
         }
-        let key = DataKey::generate().map_err(|error| format!("no random numbers: {error}"))?;
-        let kept = backend.keep(key, seal).await.map_err(|error| error.to_string())?;
-        // Before anything is sealed under the new key, the recovery key opens both.
+        let key = DataKey::generate().map_err(|error| {
+            Problem::new(format!("the kernel returns no random numbers: {error}"), "try again")
+        })?;
+        let stored = backend.store(key, seal).await.map_err(|error| error.problem)?;
+        // The recovery key must open both keys before any file is sealed under the new one.
         let rewrapped = self.rewrap(&keyring, |file, keys| {
             let both: Vec<&DataKey> =
-                [&kept.key].into_iter().chain(keys.first().copied()).collect();
+                [&stored.key].into_iter().chain(keys.first().copied()).collect();
             recovery_key::rewrap(file, keys, &both)
         });
-        // Whatever became of that: the new key is kept, and the next try must go on with it.
-        keyring.adopt(kept.key, WrappedKeyHeader { tag: backend.tag(), bytes: kept.part });
-        rewrapped.inspect_err(|why| self.degrade_rekey(why))?;
+        // Also after a failure: the backend has the new key, and the next attempt continues with it.
+        keyring
+            .set_present(stored.key, WrappedKeyHeader { tag: backend.tag(), bytes: stored.header });
+        rewrapped.inspect_err(|problem| self.degrade_rekey(problem))?;
         self.finish_rekey().await
     }
 
-    /// Goes on with a rekey that was interrupted after its new key was kept.
-    pub(super) async fn resume_rekey(&self, keyring: &Keyring) -> Result<(), String> {
-        // The interruption may have come before the recovery key opened both.
+    /// Completes a rekey that was interrupted after the backend had the new key.
+    pub(super) async fn resume_rekey(&self, keyring: &Keyring) -> Result<(), Problem> {
+        // The interruption may precede the step after which the recovery key opens both keys.
         self.rewrap(keyring, |file, keys| recovery_key::rewrap(file, keys, keys))
-            .inspect_err(|why| self.degrade_rekey(why))?;
+            .inspect_err(|problem| self.degrade_rekey(problem))?;
         self.finish_rekey().await
     }
 
-    /// Seals under the present key what is not yet, and forgets the former ones.
-    pub(super) async fn finish_rekey(&self) -> Result<(), String> {
-        self.reseal_all().await.inspect_err(|why| self.degrade_rekey(why))?;
+    /// Seals every file under the current key, and drops the former keys.
+    pub(super) async fn finish_rekey(&self) -> Result<(), Problem> {
+        self.reseal_all().await.inspect_err(|problem| self.degrade_rekey(problem))?;
         self.recover(DegradedReason::Rekey);
         Ok(())
     }
 
-    fn degrade_rekey(&self, why: &str) {
+    fn degrade_rekey(&self, problem: &Problem) {
         self.degrade(
             DegradedReason::Rekey,
-            &format!("a rekey was interrupted and is not done: {why}"),
+            &format!("a rekey was interrupted and is not done: {problem}"),
         );
     }
 
-    async fn reseal_all(&self) -> Result<(), String> {
+    async fn reseal_all(&self) -> Result<(), Problem> {
         let (Some(keyring), Some(backend)) = (self.keyring(), &self.backend) else { return Ok(()) };
         self.write_cache(&keyring).await?;
-        self.service
-            .registry
-            .reseal()
-            .await
-            .map_err(|error| ServiceError::from(error).to_string())?;
+        let resealed = self.service.registry().reseal().await;
+        resealed.map_err(|error| Problem::without_remedy(ServiceError::from(error).to_string()))?;
         self.rewrap(&keyring, |file, keys| {
             recovery_key::rewrap(file, keys, &keys.iter().take(1).copied().collect::<Vec<_>>())
         })?;
-        backend.commit().await.map_err(|error| error.to_string())?;
-        keyring.forget_former();
+        backend.commit().await.map_err(|error| error.problem)?;
+        keyring.remove_former();
         Ok(())
     }
 
-    /// Makes a recovery key; only its wrapping stays here.
-    pub async fn make_recovery_key(&self) -> Result<RecoveryKey, String> {
+    /// Makes a recovery key. psid stores only the data keys wrapped by it.
+    pub async fn make_recovery_key(&self) -> Result<RecoveryKey, Problem> {
         let _one = self.unlocking.lock().await;
-        let keyring = self
-            .keyring()
-            .ok_or("there is no key that could be recovered; see `psictl cache status`")?;
-        let recovery = RecoveryKey::generate().map_err(|error| error.to_string())?;
-        let file = keyring
-            .with_keys(|keys| recovery_key::wrap(&recovery, keys))
-            .map_err(|error| error.to_string())?;
+        let keyring = self.keyring().ok_or_else(|| {
+            Problem::new("there is no data key to recover", "see `psictl cache status`")
+        })?;
+        let failed = |error: RecoveryError| Problem::new(error.to_string(), "try again");
+        let recovery = RecoveryKey::generate().map_err(failed)?;
+        let file = keyring.with_keys(|keys| recovery_key::wrap(&recovery, keys)).map_err(failed)?;
         let path = self.recovery_path();
-        files::replace(&path, &file)
-            .map_err(|error| format!("writing {}: {error}; check the disk", path.display()))?;
+        files::replace(&path, &file).map_err(|error| {
+            Problem::new(format!("writing {}: {error}", path.display()), "check the disk")
+        })?;
         self.recover(DegradedReason::Recovery);
         Ok(recovery)
     }
 
-    async fn write_cache(&self, keyring: &Arc<Keyring>) -> Result<(), String> {
-        let remedy = "see to the disk, and run `psictl cache rekey`";
-        match self.persister() {
+    async fn write_cache(&self, keyring: &Arc<Keyring>) -> Result<(), Problem> {
+        let written = match self.persister() {
             Some(persister) if persister.write().await => Ok(()),
-            Some(persister) => {
-                let why = persister.state().error.unwrap_or_default();
-                Err(format!("writing {}: {why}; {remedy}", self.cache_path.display()))
+            Some(persister) => Err(persister.state().error.unwrap_or_default()),
+            None => {
+                cache_file::reseal(&self.cache_path, keyring).map_err(|error| error.to_string())
             }
-            None => cache_file::reseal(&self.cache_path, keyring)
-                .map_err(|why| format!("writing {}: {why}; {remedy}", self.cache_path.display())),
-        }
+        };
+        written.map_err(|why| {
+            Problem::new(
+                format!("writing {}: {why}", self.cache_path.display()),
+                "check the disk, and run `psictl cache rekey`",
+            )
+        })
     }
 
     fn rewrap(
         &self,
         keyring: &Keyring,
         rewrap: impl FnOnce(&[u8], &[&DataKey]) -> Result<Vec<u8>, RecoveryError>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Problem> {
         let path = self.recovery_path();
         let file = match std::fs::read(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(files::problem(&path, &error).to_string()),
+            Err(error) => return Err(files::problem(&path, &error)),
         };
-        // One that is damaged is told at each start, and no reason to keep an old data key.
+        // Each start reports a damaged file, which must not keep an old data key in use.
         if keyring.with_keys(|keys| recovery_key::check(&file, keys)).is_err() {
             return Ok(());
         }
@@ -125,6 +130,11 @@ impl Runtime {
             .with_keys(|keys| rewrap(&file, keys))
             .map_err(|why| why.to_string())
             .and_then(|file| files::replace(&path, &file).map_err(|error| error.to_string()))
-            .map_err(|why| format!("writing {}: {why}; both keys are kept", path.display()))
+            .map_err(|why| {
+                Problem::new(
+                    format!("writing {}: {why}, and both keys stay in use", path.display()),
+                    "check the disk, and run `psictl cache rekey`",
+                )
+            })
     }
 }

@@ -1,5 +1,5 @@
-//! The self-test: at the start and after each refresh, every registered secret is tried without a
-//! network. A cache that would be of no use in an outage must not be found out in the outage.
+//! The self-test: at the start and after each refresh, psid checks whether each registered secret would resolve in an
+//! outage of the providers, so that an admin learns of an incomplete cache before an outage.
 
 use std::time::Duration;
 
@@ -11,34 +11,33 @@ use crate::lookup::{Certainty, OutageReport, SelfTestContext};
 use crate::model::clock::{self, Now};
 use crate::model::reach::Reach;
 
-/// How many ids the log names.
-const NAMED: usize = 10;
-/// How long a token may take for the answer that it is there; a monitor gives up after 3 s.
-const LOOK: Duration = Duration::from_secs(1);
+/// The number of ids in the log.
+const MAX_IDS: usize = 10;
+/// How long the token may take to answer; a monitor gives up after 3 s.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Runtime {
-    /// What would not resolve with no provider in reach, and what psid does not know of that.
-    pub async fn offline(&self, now: Now) -> OutageReport {
-        self.look_at_token().await;
-        self.service.self_test(now, &self.circumstances())
+    /// The secrets that would not resolve in an outage of the providers, and those of which psid does not know it.
+    pub async fn outage_report(&self, now: Now) -> OutageReport {
+        self.probe_token().await;
+        self.service.self_test(now, &self.self_test_context())
     }
 
-    /// Whether a token that is open still is there, with its key. One that was never asked is left alone: to
-    /// open it is a try of the PIN.
-    async fn look_at_token(&self) {
+    /// Updates the state of an open token. A token that was never used stays closed: a login tries the PIN.
+    async fn probe_token(&self) {
         if let Some(token) = self.token()
             && token.reach() == Reach::Ready
         {
-            // What it finds is noted where the verdict is taken from.
-            let _ = token.with_timeout(LOOK).public_key().await;
+            // The token keeps the result, which `reach` returns.
+            let _ = token.with_timeout(TOKEN_TIMEOUT).public_key().await;
         }
     }
 
-    /// What decides beside the cache whether a secret would resolve.
-    pub fn circumstances(&self) -> SelfTestContext {
-        let opening = "the key is still being opened, and what needs it is not known yet; ask again in a moment";
+    /// The state that decides, beside the cache, whether a secret would resolve.
+    pub fn self_test_context(&self) -> SelfTestContext {
+        let opening = "the key is still being opened, and secrets that need it are not known yet; ask again in a moment";
         let invalidated_unconfirmed =
-            (!self.service.readiness.is_ready()).then(|| opening.to_owned());
+            (!self.service.readiness().is_ready()).then(|| opening.to_owned());
         let key = match (&self.backend, self.keyring()) {
             (Some(backend), Some(_)) => backend.reach(),
             _ => invalidated_unconfirmed.clone().map_or(Reach::Out, Reach::Unknown),
@@ -46,8 +45,8 @@ impl Runtime {
         SelfTestContext { persisted: self.persists_now(), key, invalidated_unconfirmed }
     }
 
-    /// Whether what is in RAM is on the disk. A change that is about to be written counts as written; one
-    /// that cannot be, does not, nor does a file that somebody removed.
+    /// Whether the cache file holds the values in RAM. A pending change counts as written, unless the last write
+    /// failed; a removed file does not.
     fn persists_now(&self) -> bool {
         self.persister().is_some_and(|persister| {
             persister.state().error.is_none()
@@ -55,15 +54,15 @@ impl Runtime {
         })
     }
 
-    /// Tests until `stop`, and tells the log of each change.
+    /// Tests until `stop`, and logs each changed result.
     pub async fn keep_testing(&self, stop: CancellationToken) {
         let mut refreshes = self.refresher.ended();
-        let mut told = None;
+        let mut logged = None;
         loop {
-            let found = self.offline(clock::now()).await;
-            if found.registered > 0 && told.as_ref() != Some(&found) {
-                tell(&found);
-                told = Some(found);
+            let report = self.outage_report(clock::now()).await;
+            if report.registered > 0 && logged.as_ref() != Some(&report) {
+                log(&report);
+                logged = Some(report);
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -73,8 +72,8 @@ impl Runtime {
     }
 }
 
-fn tell(found: &OutageReport) {
-    let OutageReport { registered, now, after_reboot, unknown_why } = found;
+fn log(report: &OutageReport) {
+    let OutageReport { registered, now, after_reboot, unknown_why } = report;
     let unknown = now.perhaps.len().max(after_reboot.perhaps.len());
     match (now.verdict(), after_reboot.verdict()) {
         (Certainty::Yes, Certainty::Yes) => tracing::info!(
@@ -88,26 +87,26 @@ fn tell(found: &OutageReport) {
             would_fail_after_reboot = after_reboot.surely.len(),
             unknown,
             "self-test: with no provider in reach, of the {registered} registered secrets {} would not resolve now{} \
-             and {} would not after a reboot{}; try `psictl cache refresh`, and see `psictl cache status`",
+             and {} would not after a reboot{}; run `psictl cache refresh`, then `psictl cache status`",
             now.surely.len(),
-            named(&now.surely),
+            id_list(&now.surely),
             after_reboot.surely.len(),
-            named(&after_reboot.surely)
+            id_list(&after_reboot.surely)
         ),
         _ => tracing::info!(
             registered,
             unknown,
-            "self-test: of {unknown} of the {registered} registered secrets psid does not know whether they would \
-             resolve with no provider in reach: {}",
+            "self-test: whether {unknown} of the {registered} registered secrets would resolve with no provider in \
+             reach is not known: {}",
             unknown_why.iter().map(String::as_str).collect::<Vec<_>>().join("; ")
         ),
     }
 }
 
-fn named(ids: &[SecretId]) -> String {
+fn id_list(ids: &[SecretId]) -> String {
     if ids.is_empty() {
         return String::new();
     }
-    let names: Vec<String> = ids.iter().take(NAMED).map(ToString::to_string).collect();
-    format!(" ({}{})", names.join(", "), if ids.len() > NAMED { ", …" } else { "" })
+    let names: Vec<String> = ids.iter().take(MAX_IDS).map(ToString::to_string).collect();
+    format!(" ({}{})", names.join(", "), if ids.len() > MAX_IDS { ", …" } else { "" })
 }

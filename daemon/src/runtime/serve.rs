@@ -1,106 +1,111 @@
-//! The daemon from its start to its stop.
+//! Runs the daemon from its start to its stop.
 
-use super::build;
-use crate::grpc;
-use crate::model::clock;
-use crate::sys::{files, malloc, notify};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use psi_common::Problem;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::build::Environment;
+use super::build::{self, Environment};
 use super::listener::Listening;
 use super::{DegradedReason, Runtime};
 use crate::config::Config;
+use crate::grpc;
 use crate::grpc::control::Control;
+use crate::model::clock;
 use crate::sys::tasks::{self, Task};
+use crate::sys::{files, malloc, notify};
 
-/// How long psid tries to revoke its access tokens when it ends.
-const REVOKING_TAKES: Duration = Duration::from_secs(2);
+/// How long the revocation of access tokens may take at the stop.
+const REVOCATION_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The interval at which expired trash is purged and free memory is returned.
+const TIDY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// One run of a task.
 type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Serves until `stop`, then writes what is not written yet.
+/// Serves until `stop`, then writes pending changes.
 pub(crate) async fn serve(
     config: Config,
-    surroundings: &Environment,
+    environment: &Environment,
     listening: Listening,
     stop: CancellationToken,
-) -> Result<(), String> {
-    // From here on, a hangup is a reload: before, it would end the process.
-    let hangup = signal(SignalKind::hangup()).map_err(|error| format!("signals: {error}"))?;
-    let owned = own_state(surroundings)?;
-    let daemon = Arc::new(build::assemble(&config, surroundings));
-    if let Some(why) = &owned.fault {
-        daemon.degrade(DegradedReason::State, why);
+) -> Result<(), Problem> {
+    // From here on, a SIGHUP reloads the config; before, it would end the process.
+    let hangup = signal(SignalKind::hangup())
+        .map_err(|error| Problem::new(format!("SIGHUP cannot be handled: {error}"), "report it"))?;
+    let state = StateDirectory::open(environment)?;
+    let runtime = Arc::new(build::runtime(&config, environment));
+    if let Some(problem) = &state.fault {
+        runtime.degrade(DegradedReason::State, &problem.to_string());
     }
     if listening.is_own {
-        daemon.own_socket(surroundings.paths.socket.clone());
+        runtime.own_socket(environment.paths.socket.clone());
     }
-    start_tasks(&daemon, hangup, surroundings, &stop);
+    start_tasks(&runtime, hangup, environment, &stop);
     let served =
-        grpc::serve(Arc::clone(&daemon) as Arc<dyn Control>, listening.socket, stop.clone()).await;
+        grpc::serve(Arc::clone(&runtime) as Arc<dyn Control>, listening.socket, stop.clone()).await;
     notify::stopping();
-    let (closing, kept) = (close_providers(&daemon), daemon.stop_keeping());
-    tokio::join!(closing, kept);
-    daemon.close_token().await;
+    tokio::join!(close_providers(&runtime), runtime.stop_persister());
+    runtime.close_token().await;
     tracing::info!("stopped");
     served
 }
 
-/// Revokes what providers gave psid. One that is out, or slow, does not keep psid from ending.
-async fn close_providers(daemon: &Runtime) {
-    let upstreams = daemon.service.upstreams();
+/// Revokes psid's access tokens. A provider that is unreachable or slow does not delay the stop.
+async fn close_providers(runtime: &Runtime) {
+    let upstreams = runtime.service.upstreams();
     let close = async {
         for upstream in upstreams.providers.values() {
-            let is_well = upstream.health().breaker.outage().is_none();
-            if is_well {
+            let is_reachable = upstream.health().breaker.outage().is_none();
+            if is_reachable {
                 upstream.provider.close().await;
             }
         }
     };
-    let _ = tokio::time::timeout(REVOKING_TAKES, close).await;
+    let _ = tokio::time::timeout(REVOCATION_TIMEOUT, close).await;
 }
 
-/// Starts what runs beside the calls. If the server itself ends, so does psid, and systemd starts it again.
+/// Starts the background tasks, each supervised. The server is none of them: if it ends, psid ends, and systemd
+/// restarts it.
 fn start_tasks(
-    daemon: &Arc<Runtime>,
+    runtime: &Arc<Runtime>,
     hangup: Signal,
-    surroundings: &Environment,
+    environment: &Environment,
     stop: &CancellationToken,
 ) {
     let spawn =
         |task: Task, run: Box<dyn Fn(Arc<Runtime>, CancellationToken) -> Run + Send + Sync>| {
-            let (each, until) = (Arc::clone(daemon), stop.clone());
+            let (each, until) = (Arc::clone(runtime), stop.clone());
             let run = move || run(Arc::clone(&each), until.clone());
-            daemon.service.tasks.supervise(task, stop.clone(), run);
+            runtime.service.tasks().supervise(task, stop.clone(), run);
         };
-    let (hangup, surroundings) = (Arc::new(Mutex::new(hangup)), surroundings.clone());
-    spawn(Task::Key, Box::new(|daemon, stop| Box::pin(keep_key(daemon, stop))));
-    spawn(Task::Refresh, Box::new(|daemon, stop| Box::pin(keep_fresh(daemon, stop))));
-    spawn(Task::SelfTest, Box::new(|daemon, stop| Box::pin(keep_testing(daemon, stop))));
-    spawn(Task::Tidy, Box::new(|daemon, stop| Box::pin(tidy(daemon, stop))));
+    let (hangup, environment) = (Arc::new(Mutex::new(hangup)), environment.clone());
+    spawn(Task::Key, Box::new(|runtime, stop| Box::pin(keep_key(runtime, stop))));
+    spawn(Task::Refresh, Box::new(|runtime, stop| Box::pin(keep_fresh(runtime, stop))));
+    spawn(Task::SelfTest, Box::new(|runtime, stop| Box::pin(keep_testing(runtime, stop))));
+    spawn(Task::Tidy, Box::new(|runtime, stop| Box::pin(tidy(runtime, stop))));
     spawn(
         Task::Reload,
-        Box::new(move |daemon, stop| {
-            let (hangup, surroundings) = (Arc::clone(&hangup), surroundings.clone());
+        Box::new(move |runtime, stop| {
+            let (hangup, environment) = (Arc::clone(&hangup), environment.clone());
             Box::pin(async move {
-                reload_on_hangup(&mut *hangup.lock().await, &daemon, &surroundings, stop).await;
+                reload_on_hangup(&mut *hangup.lock().await, &runtime, &environment, stop).await;
             })
         }),
     );
     spawn(
         Task::Watchdog,
-        Box::new(|daemon, stop| {
+        Box::new(|runtime, stop| {
             Box::pin(async move {
                 notify::keep_alive(stop, || {
-                    let daemon = Arc::clone(&daemon);
-                    async move { tasks::blocking(move || daemon.touch()).await.is_some() }
+                    let runtime = Arc::clone(&runtime);
+                    async move { tasks::blocking(move || runtime.touch()).await.is_some() }
                 })
                 .await;
             })
@@ -108,70 +113,79 @@ fn start_tasks(
     );
 }
 
-/// The key may take half a minute to open; callers are answered meanwhile.
-async fn keep_key(daemon: Arc<Runtime>, stop: CancellationToken) {
-    let ready = Ready(&daemon);
-    daemon.open(stop.clone()).await;
+/// Opens the key, which may take half a minute; calls are answered meanwhile.
+async fn keep_key(runtime: Arc<Runtime>, stop: CancellationToken) {
+    let ready = Ready(&runtime);
+    runtime.open(stop.clone()).await;
     drop(ready);
-    daemon.keep_trying(stop).await;
+    runtime.keep_trying(stop).await;
 }
 
-/// What is refreshed before the key is there would be taken for new.
-async fn keep_fresh(daemon: Arc<Runtime>, stop: CancellationToken) {
-    if daemon.service.readiness.ready_or_stopped(&stop).await {
-        let schedule = daemon.schedule.subscribe();
-        daemon.refresher.keep_fresh(schedule, clock::now, stop).await;
+/// Refreshes once the key is open: before, each value would count as new.
+async fn keep_fresh(runtime: Arc<Runtime>, stop: CancellationToken) {
+    if runtime.service.readiness().ready_or_stopped(&stop).await {
+        let schedule = runtime.schedule.subscribe();
+        runtime.refresher.keep_fresh(schedule, clock::now, stop).await;
     }
 }
 
-async fn keep_testing(daemon: Arc<Runtime>, stop: CancellationToken) {
-    if daemon.service.readiness.ready_or_stopped(&stop).await {
-        daemon.keep_testing(stop).await;
+async fn keep_testing(runtime: Arc<Runtime>, stop: CancellationToken) {
+    if runtime.service.readiness().ready_or_stopped(&stop).await {
+        runtime.keep_testing(stop).await;
     }
 }
 
-/// Tells systemd when it is dropped that psid is ready, also when what came before crashed: psid serves.
+/// Notifies systemd of the readiness when it is dropped: psid serves even if the step before it crashed.
 struct Ready<'a>(&'a Runtime);
 
 impl Drop for Ready<'_> {
     fn drop(&mut self) {
-        tell_ready(self.0);
+        notify_ready(self.0);
     }
 }
 
-/// The state folder, as long as this lives.
-struct Owned {
+/// The state directory, locked while this lives.
+struct StateDirectory {
     _lock: Option<files::DirectoryLock>,
-    /// Why nothing will last, when that is so.
-    fault: Option<String>,
+    /// The reason why it is not usable.
+    fault: Option<Problem>,
 }
 
-/// Two daemons on one state folder would overwrite each other's cache.
-fn own_state(surroundings: &Environment) -> Result<Owned, String> {
-    let state = &surroundings.paths.state;
-    let told = |error: std::io::Error| {
-        format!(
-            "the state folder {}: {error}; see to it and restart psid, for nothing may last",
-            state.display()
-        )
-    };
-    let made = files::create_private_directory(state);
-    match files::lock_directory(state, Duration::ZERO) {
-        Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-            Err(format!("another psid uses {}; stop it first", state.display()))
-        }
-        Err(error) => Ok(Owned { _lock: None, fault: Some(told(made.err().unwrap_or(error))) }),
-        Ok(lock) => {
-            files::remove_temporary_files(state);
-            Ok(Owned { _lock: Some(lock), fault: made.err().map(told) })
+impl StateDirectory {
+    /// Locks it: two daemons on one state directory would overwrite each other's cache. psid also serves without a
+    /// usable one.
+    fn open(environment: &Environment) -> Result<Self, Problem> {
+        let state = &environment.paths.state;
+        let unusable = |error: io::Error| {
+            Problem::new(
+                format!(
+                    "psid cannot use the state directory {}, and a restart may lose what it stores: {error}",
+                    state.display()
+                ),
+                "make it a directory that psid can write, and run `systemctl restart psid`",
+            )
+        };
+        let created = files::create_private_directory(state);
+        match files::lock_directory(state, Duration::ZERO) {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                let what = format!("another psid uses {}", state.display());
+                Err(Problem::new(what, "stop it first"))
+            }
+            Err(error) => {
+                Ok(Self { _lock: None, fault: Some(unusable(created.err().unwrap_or(error))) })
+            }
+            Ok(lock) => {
+                files::remove_temporary_files(state);
+                Ok(Self { _lock: Some(lock), fault: created.err().map(unusable) })
+            }
         }
     }
 }
 
-fn tell_ready(daemon: &Runtime) {
-    let entries = daemon.service.cache.len();
-    let secrets = daemon.service.registry.all().len();
-    let degraded = daemon.degraded();
+fn notify_ready(runtime: &Runtime) {
+    let entries = runtime.service.cache().len();
+    let secrets = runtime.service.registry().all().len();
+    let degraded = runtime.degraded();
     let status = match degraded.first() {
         None => format!("serving {secrets} secrets, {entries} values cached"),
         Some(why) => format!("serving {secrets} secrets, DEGRADED: {}", why.why),
@@ -180,11 +194,11 @@ fn tell_ready(daemon: &Runtime) {
     notify::ready(&status);
 }
 
-/// SIGHUP: the config is read again. A bad one is named, and the good one stays.
+/// Reloads the config at each SIGHUP. A config with a fault degrades psid, and the one before it stays in force.
 async fn reload_on_hangup(
     hangup: &mut Signal,
-    daemon: &Runtime,
-    surroundings: &Environment,
+    runtime: &Runtime,
+    environment: &Environment,
     stop: CancellationToken,
 ) {
     loop {
@@ -193,11 +207,11 @@ async fn reload_on_hangup(
             _ = hangup.recv() => {}
         }
         notify::reloading();
-        let _ready = Ready(daemon);
-        match Config::read(&surroundings.paths.config) {
+        let _ready = Ready(runtime);
+        match Config::read(&environment.paths.config) {
             Ok(config) => {
-                build::follow(daemon, &config, surroundings).await;
-                tracing::info!("the config was read again");
+                build::follow(runtime, &config, environment).await;
+                tracing::info!("the config was reloaded");
             }
             // The status repeats it, until the file is corrected.
             Err(error) => tracing::warn!("{error}; the config before it stays in force"),
@@ -205,18 +219,18 @@ async fn reload_on_hangup(
     }
 }
 
-/// Removes what was deleted, once it is restorable no more, and gives back memory that is free.
-async fn tidy(daemon: Arc<Runtime>, stop: CancellationToken) {
+/// Purges deleted registrations that can no longer be restored, and returns free memory to the kernel.
+async fn tidy(runtime: Arc<Runtime>, stop: CancellationToken) {
     loop {
-        let registry = Arc::clone(&daemon.service.registry);
-        let refresher = Arc::clone(&daemon.refresher);
+        let registry = Arc::clone(runtime.service.registry());
+        let refresher = Arc::clone(&runtime.refresher);
         let work = move || {
             registry.purge(clock::now());
             refresher.drop_deleted(clock::now());
             malloc::trim();
         };
         tasks::blocking(work).await;
-        if tokio::time::timeout(Duration::from_secs(60), stop.cancelled()).await.is_ok() {
+        if tokio::time::timeout(TIDY_INTERVAL, stop.cancelled()).await.is_ok() {
             return;
         }
     }

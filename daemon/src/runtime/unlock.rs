@@ -1,4 +1,4 @@
-//! The key: opened while the socket is served already, by its backend or by the recovery key.
+//! Opens the key by its backend or by the recovery key. The socket is served meanwhile.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use psi_common::BackendTag;
+use psi_common::{BackendTag, Problem};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -22,162 +22,165 @@ use crate::sys::files;
 use crate::sys::notify;
 use crate::sys::tasks::{Task, blocking};
 
-/// How long after a key that did not open to try again: a token may be put back at any time. Not sooner: a
-/// recovery whose last fsync failed is done again first, and only then is its key sure to survive a power cut.
-const TRY_AGAIN: Duration = Duration::from_secs(30);
+/// The interval of retries for a key that did not open: a token may be plugged in at any time. It is not shorter, so
+/// that an admin can repeat a recovery whose last fsync failed before its key, which a power cut may lose, is used.
+const KEY_RETRY: Duration = Duration::from_secs(30);
 
-/// How long after something that could not be read to try again.
-const READ_AGAIN: Duration = Duration::from_secs(5);
+/// The interval of retries for files that could not be read.
+const READ_RETRY: Duration = Duration::from_secs(5);
 
 impl Runtime {
-    /// Opens the key, while lookups that need it wait and systemd is asked for time; without success,
-    /// tries again now and then until `stop`.
+    /// Opens the key for the first time, until `stop`. Lookups that need it wait, and the start timeout of systemd
+    /// is extended.
     pub async fn open(&self, stop: CancellationToken) {
-        let what = self.backend.as_ref().map_or("none", |backend| backend.tag().name());
-        let told = format!("opening the key ({what})");
-        let _opening = self.service.readiness.ready_at_end();
+        let backend = self.backend.as_ref().map_or("none", |backend| backend.tag().name());
+        let status = format!("opening the key ({backend})");
+        let _opening = self.service.readiness().ready_at_end();
         tokio::select! {
             () = self.unlock() => {}
-            () = notify::extend_timeout(&told) => {}
+            () = notify::extend_timeout(&status) => {}
             () = stop.cancelled() => {}
         }
     }
 
-    /// Tries again what did not succeed, until `stop`: to read what could not be read, and to open a key that
-    /// did not open.
+    /// Retries until `stop`: files that could not be read, and a key that did not open.
     pub async fn keep_trying(&self, stop: CancellationToken) {
         let mut key_tried = Instant::now();
-        while tokio::time::timeout(READ_AGAIN, stop.cancelled()).await.is_err() {
-            if self.service.registry.has_unreadable() {
-                let registry = Arc::clone(&self.service.registry);
+        while tokio::time::timeout(READ_RETRY, stop.cancelled()).await.is_err() {
+            if self.service.registry().has_unreadable() {
+                let registry = Arc::clone(self.service.registry());
                 blocking(move || registry.reload_unreadable()).await;
             }
             let is_blocked = self.is_blocked.load(Ordering::Relaxed);
             let is_closed = self.backend.is_some() && self.keyring().is_none();
-            if is_blocked || (is_closed && key_tried.elapsed() >= TRY_AGAIN) {
+            if is_blocked || (is_closed && key_tried.elapsed() >= KEY_RETRY) {
                 self.unlock().await;
                 key_tried = Instant::now();
             }
         }
     }
 
-    /// Opens the key and what is sealed under it, and starts to persist. A failure leaves the daemon
-    /// serving live, with the reason in its status.
+    /// Opens the key, the literals and the cache, and starts the persister. After a failure psid is degraded, and its
+    /// lookups are live.
     pub async fn unlock(&self) {
         let _one = self.unlocking.lock().await;
-        if self.keeping.lock().is_some() {
+        if self.persister_task.lock().is_some() {
             return;
         }
         if let Some(keyring) = self.keyring() {
-            return self.start_to_persist(&keyring).await;
+            return self.start_persister(&keyring).await;
         }
         let Some(backend) = &self.backend else {
             let why = "no key backend: live lookups only; set backend in [cache], and run `psictl cache init`";
             return self.degrade(DegradedReason::Key, why);
         };
-        match open_keyring(&**backend, &self.cache_path, &self.service.registry).await {
-            Ok(keyring) => self.take_over(keyring).await,
-            Err(why) => self.degrade(DegradedReason::Key, &why),
+        match open_keyring(&**backend, &self.cache_path, self.service.registry()).await {
+            Ok(keyring) => self.use_keyring(keyring).await,
+            Err(problem) => self.degrade(DegradedReason::Key, &problem.to_string()),
         }
     }
 
-    /// Opens the data keys by the recovery key, keeps them as the backend does now, and unlocks.
+    /// Opens the data keys with the recovery key, seals the current one to the backend, and unlocks.
     pub async fn recover_key(
         &self,
         recovery: &RecoveryKey,
         seal: Option<&SealOptions>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Problem> {
         let _one = self.unlocking.lock().await;
-        let backend = self.backend.as_ref().ok_or(
-            "there is no key backend to keep the key; set backend in [cache], and restart psid",
-        )?;
+        let backend = self.backend.as_ref().ok_or_else(|| {
+            Problem::new(
+                "there is no key backend to seal the key to",
+                "set backend in [cache], and run `systemctl restart psid`",
+            )
+        })?;
         if self.keyring().is_some() && self.degraded.lock().contains_key(&DegradedReason::Rekey) {
-            // An earlier try recovered the key, and could not seal everything as it is kept now.
+            // An earlier recovery opened the key, but could not seal every file under it.
             return self.finish_rekey().await;
         }
         if self.keyring().is_some() {
-            return Err("the key opens, and there is nothing to recover; to replace it, use \
-                        `psictl cache rekey`"
-                .into());
+            return Err(Problem::new(
+                "the key opens, and there is nothing to recover",
+                "to replace it, run `psictl cache rekey`",
+            ));
         }
         let path = self.recovery_path();
         let file = tokio::fs::read(&path).await.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => format!(
-                "there is no {}; put it back from a backup: without it, only `psictl cache init` is left",
-                path.display()
+            ErrorKind::NotFound => Problem::new(
+                format!("there is no {}", path.display()),
+                "restore it from a backup; without one, only `psictl cache init` is left",
             ),
-            _ => files::problem(&path, &error).to_string(),
+            _ => files::problem(&path, &error),
         })?;
         let mut keys = recovery_key::open(&file, recovery)
-            .map_err(|why| format!("{why}; check what you typed"))?
+            .map_err(|error| Problem::new(error.to_string(), "check what you typed"))?
             .into_iter();
-        let present = keys.next().ok_or("recovery.enc holds no key; report it")?;
-        let kept = backend.keep(present, seal).await.map_err(|error| error.to_string())?;
-        // Of a rekey that was interrupted, the former key is in recovery.enc alone, as far as anybody can open
-        // it. Until nothing needs it, which is when the rekey commits, a restart must be able to recover again.
+        let current =
+            keys.next().ok_or_else(|| Problem::new("recovery.enc holds no key", "report it"))?;
+        let stored = backend.store(current, seal).await.map_err(|error| error.problem)?;
+        // After an interrupted rekey, only recovery.enc has a former key that can be opened. The backend commits
+        // when no file needs that key any more; until then, a restart must be able to recover again.
         if keys.len() == 0 {
-            backend.commit().await.map_err(|error| error.to_string())?;
+            backend.commit().await.map_err(|error| error.problem)?;
         }
-        let part = WrappedKeyHeader { tag: backend.tag(), bytes: kept.part };
-        let keyring = Keyring::new(kept.key, part.clone());
+        let header = WrappedKeyHeader { tag: backend.tag(), bytes: stored.header };
+        let keyring = Keyring::new(stored.key, header.clone());
         for former in keys {
-            keyring.open_with(former, part.clone());
+            keyring.add_former(former, header.clone());
         }
-        self.take_over(Arc::new(keyring)).await;
-        // A token's wrapping is in every file: those that another one wrapped must be written again.
+        self.use_keyring(Arc::new(keyring)).await;
+        // With the hsm backend, every file holds the wrapped key: files with another wrapping are written again.
         self.finish_rekey().await
     }
 
-    /// Where the recovery key's file is.
+    /// The path of `recovery.enc`.
     pub fn recovery_path(&self) -> std::path::PathBuf {
         self.cache_path.with_file_name("recovery.enc")
     }
 
-    /// The keys in use, when one was opened.
+    /// The open keys.
     pub fn keyring(&self) -> Option<Arc<Keyring>> {
         self.keyring.lock().clone()
     }
 
-    async fn take_over(&self, keyring: Arc<Keyring>) {
+    async fn use_keyring(&self, keyring: Arc<Keyring>) {
         self.recover(DegradedReason::Key);
         *self.keyring.lock() = Some(Arc::clone(&keyring));
-        let (registry, opened) = (Arc::clone(&self.service.registry), Arc::clone(&keyring));
+        let (registry, opened) = (Arc::clone(self.service.registry()), Arc::clone(&keyring));
         blocking(move || registry.unlock(opened)).await;
         self.check_recovery(&keyring).await;
-        self.start_to_persist(&keyring).await;
+        self.start_persister(&keyring).await;
         if keyring.has_former() {
-            // What goes wrong is told as a degradation.
+            // A failure is recorded as a degradation.
             let _ = self.resume_rekey(&keyring).await;
         }
     }
 
     async fn check_recovery(&self, keyring: &Keyring) {
         let path = self.recovery_path();
-        let why = match tokio::fs::read(&path).await {
+        let problem = match tokio::fs::read(&path).await {
             Ok(file) => match keyring.with_keys(|keys| recovery_key::check(&file, keys)) {
                 Ok(()) => return self.recover(DegradedReason::Recovery),
-                Err(why) => format!(
-                    "{why}: the recovery key is of no use; make a new one with `psictl cache recovery-key`"
+                Err(error) => Problem::new(
+                    format!("the recovery key does not open the data key: {error}"),
+                    "make a new one with `psictl cache recovery-key`",
                 ),
             },
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return self.recover(DegradedReason::Recovery);
             }
             Err(error) => {
-                format!(
-                    "whether the recovery key is good, nobody can tell: {}",
-                    files::problem(&path, &error)
-                )
+                let Problem { what, remedy } = files::problem(&path, &error);
+                Problem::new(format!("the recovery key cannot be checked: {what}"), remedy)
             }
         };
-        self.degrade(DegradedReason::Recovery, &why);
+        self.degrade(DegradedReason::Recovery, &problem.to_string());
     }
 
-    /// Reads the cache file, and keeps it from then on. One that cannot be read stays, and is tried again.
-    async fn start_to_persist(&self, keyring: &Arc<Keyring>) {
+    /// Reads the cache file and starts its persister. A file that cannot be read stays unchanged, and reading it is
+    /// retried.
+    async fn start_persister(&self, keyring: &Arc<Keyring>) {
         if !self.persists {
-            let off =
-                "the cache is off, enabled = false in [cache]: nothing that is fetched is kept";
+            let off = "the cache is off, and no fetched value outlives a restart; set enabled = true in [cache]";
             return self.degrade(DegradedReason::Cache, off);
         }
         let (path, opened, now) = (self.cache_path.clone(), Arc::clone(keyring), clock::now());
@@ -194,73 +197,78 @@ impl Runtime {
             Loaded::Nothing => {}
             Loaded::Snapshot(snapshot) => {
                 generation = snapshot.generation;
-                self.service.cache.restore(snapshot, now);
+                self.service.cache().restore(snapshot, now);
             }
             Loaded::Quarantined(why) => self.degrade(DegradedReason::Cache, &why),
-            // To persist now would overwrite it.
+            // The persister would overwrite it.
             Loaded::Blocked(why) => {
                 self.is_blocked.store(true, Ordering::Relaxed);
                 return self.degrade(DegradedReason::Cache, &why);
             }
         }
-        let cache = Arc::clone(&self.service.cache);
+        let cache = Arc::clone(self.service.cache());
         let path = self.cache_path.clone();
         let persister = Arc::new(Persister::new(path, Arc::clone(keyring), cache, generation));
-        let (each, stop) = (Arc::clone(&persister), self.stop_keeping.clone());
+        let (each, stop) = (Arc::clone(&persister), self.stop_persister.clone());
         let task =
-            self.service.tasks.supervise(Task::Persist, self.stop_keeping.clone(), move || {
+            self.service.tasks().supervise(Task::Persist, self.stop_persister.clone(), move || {
                 Arc::clone(&each).run(stop.clone())
             });
-        *self.keeping.lock() = Some(PersisterTask { persister, task });
+        *self.persister_task.lock() = Some(PersisterTask { persister, task });
     }
 }
 
-/// Opens the data keys that the files of the state folder need; `Err` is what happened; what to do.
+/// Opens the data keys of the files in the state directory.
 pub(crate) async fn open_keyring(
     backend: &dyn KeyBackend,
     cache: &Path,
     registry: &Arc<Registry>,
-) -> Result<Arc<Keyring>, String> {
+) -> Result<Arc<Keyring>, Problem> {
     let tag = backend.tag();
     let (cache, registry) = (cache.to_owned(), Arc::clone(registry));
-    let Components { parts, unread } =
-        blocking(move || parts(tag, &cache, &registry)).await.unwrap_or_default();
-    let keys = backend.load(&parts).await.map_err(|error| match unread {
-        // A token's key lies in the files that were sealed under it.
-        Some(unread) if tag == BackendTag::Hsm => {
-            format!("a file that may hold the wrapped key cannot be read, which is tried again: {unread}")
-        }
-        _ => error.to_string(),
+    let WrappedKeys { keys, unread } =
+        blocking(move || wrapped_keys(tag, &cache, &registry)).await.unwrap_or_default();
+    let keys = backend.load(&keys).await.map_err(|error| match unread {
+        // With the hsm backend, the wrapped key is in the files that are sealed under it.
+        Some(Problem { what, remedy }) if tag == BackendTag::Hsm => Problem::new(
+            format!(
+                "a file that may hold the wrapped key cannot be read, which is tried again: {what}"
+            ),
+            remedy,
+        ),
+        _ => error.problem,
     })?;
     let mut keys = keys.into_iter();
-    let LoadedKey { key, part } = keys.next().ok_or("the key backend has no key; report it")?;
-    let keyring = Keyring::new(key, WrappedKeyHeader { tag, bytes: part });
-    for LoadedKey { key, part } in keys {
-        keyring.open_with(key, WrappedKeyHeader { tag, bytes: part });
+    let LoadedKey { key, header } =
+        keys.next().ok_or_else(|| Problem::new("the key backend has no key", "report it"))?;
+    let keyring = Keyring::new(key, WrappedKeyHeader { tag, bytes: header });
+    for LoadedKey { key, header } in keys {
+        keyring.add_former(key, WrappedKeyHeader { tag, bytes: header });
     }
     Ok(Arc::new(keyring))
 }
 
-/// The backend's parts in the files of the state folder.
+/// The wrapped keys of a backend in the files of the state directory.
 #[derive(Default)]
-struct Components {
+struct WrappedKeys {
     /// Each once, the cache's first.
-    parts: Vec<Vec<u8>>,
-    /// What could not be read: why, and what to do.
-    unread: Option<String>,
+    keys: Vec<Vec<u8>>,
+    /// The problem with a file that could not be read.
+    unread: Option<Problem>,
 }
 
-fn parts(tag: BackendTag, cache: &Path, registry: &Registry) -> Components {
-    let SealedUnder { parts: registered, mut unread } = registry.sealed_under();
-    let cached = cache_file::wrapped_key_header(cache).unwrap_or_else(|why| {
-        unread = Some(why.to_string());
+fn wrapped_keys(tag: BackendTag, cache: &Path, registry: &Registry) -> WrappedKeys {
+    let SealedUnder { headers: registered, unread } = registry.sealed_under();
+    let mut unread = unread.map(Problem::without_remedy);
+    let cached = cache_file::wrapped_key_header(cache).unwrap_or_else(|problem| {
+        unread = Some(problem);
         None
     });
-    let mut parts = Vec::new();
-    for part in cached.into_iter().chain(registered) {
-        if part.tag == tag && !parts.contains(&part.bytes) {
-            parts.push(part.bytes);
+    let mut keys = Vec::new();
+    for header in cached.into_iter().chain(registered) {
+        if header.tag == tag && !keys.contains(&header.bytes) {
+            keys.push(header.bytes);
         }
     }
-    Components { parts, unread }
+    WrappedKeys { keys, unread }
 }

@@ -1,7 +1,7 @@
 //! `cache.enc`: its reader, and its writer, which runs after changes in memory. No lookup waits for it.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,16 +20,16 @@ use crate::storage::payload;
 use crate::sys::files;
 
 /// Changes within this time are written together.
-const GATHER: Duration = Duration::from_millis(50);
+const BATCH_WINDOW: Duration = Duration::from_millis(50);
 /// The pause after a write, in multiples of its duration, so that writes of a large cache take a small share of the
 /// time.
 const PAUSE_FACTOR: u32 = 12;
 /// The longest such pause.
 const MAX_PAUSE: Duration = Duration::from_millis(500);
-/// How long after a failed write to retry, if nothing else changes.
-const RETRY: Duration = Duration::from_secs(30);
+/// The pause after a failed write, unless a change ends it.
+const RETRY_PAUSE: Duration = Duration::from_secs(30);
 
-/// The suffix of a quarantined cache of version 1: `cache.enc.v1-TIME`.
+/// The suffix of a cache of version 1 that was set aside: `cache.enc.v1-TIME`.
 pub(crate) const VERSION_1: &str = "v1";
 
 /// A write that takes longer is reported as failed.
@@ -84,24 +84,24 @@ pub(crate) fn wrapped_key_header(path: &Path) -> Result<Option<WrappedKeyHeader>
 }
 
 /// Writes a generation of the cache.
-pub(crate) fn write(path: &Path, keyring: &Keyring, snapshot: &Snapshot) -> Result<(), String> {
+pub(crate) fn write(path: &Path, keyring: &Keyring, snapshot: &Snapshot) -> io::Result<()> {
     let write = |out: &mut Vec<u8>| payload::encode(snapshot, clock::now().wall, out);
     let cache = keyring
         .seal_written(AadContext::Cache, payload::max_len(snapshot), write)
-        .map_err(|error| error.to_string())?;
-    files::replace(path, &cache).map_err(|error| error.to_string())
+        .map_err(io::Error::other)?;
+    files::replace(path, &cache)
 }
 
 /// Writes an empty cache, under a new key.
-pub(crate) fn write_empty(path: &Path, keyring: &Keyring) -> Result<(), String> {
+pub(crate) fn write_empty(path: &Path, keyring: &Keyring) -> io::Result<()> {
     write(path, keyring, &Snapshot { generation: 1, entries: Vec::new() })
 }
 
 /// Seals a cache file under the present key, while no persister runs.
-pub(crate) fn reseal(path: &Path, keyring: &Keyring) -> Result<(), String> {
+pub(crate) fn reseal(path: &Path, keyring: &Keyring) -> io::Result<()> {
     let file = match fs::read(path) {
         Ok(file) if !keyring.is_present(AadContext::Cache, &file) => file,
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.to_string()),
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => return Ok(()),
     };
     // A file that does not open stays unchanged.
@@ -133,7 +133,7 @@ pub(crate) fn load(path: &Path, keyring: &Keyring, now: Timestamp) -> Loaded {
     let (suffix, why, next) = if why == EnvelopeError::Version(1) {
         let directory = path.parent().unwrap_or(path).display();
         let next = format!("to import it, stop psid and run `psid migrate --from psi {directory}`");
-        (VERSION_1, "it is the Python PSI's".to_owned(), next)
+        (VERSION_1, "it is of psi version 1".to_owned(), next)
     } else {
         ("bad", why.to_string(), "a new cache is built".to_owned())
     };
@@ -195,8 +195,8 @@ impl Persister {
                     _ = changes.changed() => {}
                 }
             }
-            let gathered = Instant::now() + GATHER;
-            let _ = tokio::time::timeout_at(gathered.max(earliest), stop.cancelled()).await;
+            let batched = Instant::now() + BATCH_WINDOW;
+            let _ = tokio::time::timeout_at(batched.max(earliest), stop.cancelled()).await;
             changes.mark_unchanged();
             let began = Instant::now();
             let is_durable = self.write().await;
@@ -205,7 +205,7 @@ impl Persister {
             if !is_durable {
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    _ = tokio::time::timeout(RETRY, changes.changed()) => {}
+                    _ = tokio::time::timeout(RETRY_PAUSE, changes.changed()) => {}
                 }
             }
         }
@@ -218,7 +218,7 @@ impl Persister {
     pub(crate) async fn write(self: &Arc<Self>) -> bool {
         let this = Arc::clone(self);
         let written = tokio::task::spawn_blocking(move || this.write_blocking()).await;
-        written.unwrap_or_else(|_| self.record(Err("the writer crashed".into())))
+        written.unwrap_or_else(|_| self.record(Err(io::Error::other("the writer crashed"))))
     }
 
     fn write_blocking(&self) -> bool {
@@ -234,7 +234,7 @@ impl Persister {
     }
 
     /// Records the result of a write; true if it is durable.
-    fn record(&self, written: Result<(u64, u64), String>) -> bool {
+    fn record(&self, written: io::Result<(u64, u64)>) -> bool {
         let mut state = self.state.lock();
         state.writing_since = None;
         let path = self.path.display();
@@ -246,45 +246,46 @@ impl Persister {
                 (state.generation, state.changes) = (generation, changes);
                 true
             }
-            Err(why) => {
+            Err(error) => {
                 state.errors += 1;
                 if state.error.is_none() {
-                    tracing::warn!("{path} cannot be written, which is retried: {why}");
+                    tracing::warn!("{path} cannot be written, which is retried: {error}");
                 }
-                state.error = Some(why);
+                state.error = Some(error.to_string());
                 false
             }
         }
     }
 
     /// Reads the file back and compares it with memory; returns a message with the result.
-    pub(crate) async fn verify(self: &Arc<Self>) -> Result<String, String> {
+    pub(crate) async fn verify(self: &Arc<Self>) -> Result<String, Problem> {
         // A pending write is not a difference.
         if !self.is_current() {
             self.write().await;
         }
         let this = Arc::clone(self);
         let verified = tokio::task::spawn_blocking(move || this.verify_blocking()).await;
-        verified.unwrap_or_else(|_| Err("the verification crashed".into()))
+        verified.unwrap_or_else(|_| Err(Problem::without_remedy("the verification crashed")))
     }
 
-    fn verify_blocking(&self) -> Result<String, String> {
+    fn verify_blocking(&self) -> Result<String, Problem> {
+        let path = self.path.display();
         let file = match fs::read(&self.path) {
             Err(error) if error.kind() == ErrorKind::NotFound && self.has_nothing_to_persist() => {
                 return Ok("there is no file, and no value to store".into());
             }
-            file => {
-                file.map_err(|error| format!("{} cannot be read: {error}", self.path.display()))?
-            }
+            file => file.map_err(|error| {
+                Problem::without_remedy(format!("{path} cannot be read: {error}"))
+            })?,
         };
         let snapshot = open(&file, &self.keyring)
-            .map_err(|why| format!("{} is not usable: {why}", self.path.display()))?
+            .map_err(|error| Problem::without_remedy(format!("{path} is not usable: {error}")))?
             .sorted();
-        let ram = self.cache.snapshot(snapshot.generation);
+        let ram = self.cache.snapshot(snapshot.generation).sorted();
         let same = ram.entries.len() == snapshot.entries.len()
             && ram.entries.iter().zip(&snapshot.entries).all(
-                |((at, entry), (stored_at, stored))| {
-                    at == stored_at && entry.value().same_as(stored.value())
+                |((key, entry), (stored_key, stored))| {
+                    key == stored_key && entry.value().same_as(stored.value())
                 },
             );
         if same {
@@ -294,10 +295,10 @@ impl Persister {
                 ram.entries.len()
             ))
         } else if self.is_current() {
-            Err(format!(
+            Err(Problem::without_remedy(format!(
                 "generation {} opens, but holds other entries than RAM",
                 snapshot.generation
-            ))
+            )))
         } else {
             Ok(format!("generation {} opens; RAM has changed since", snapshot.generation))
         }
@@ -313,24 +314,41 @@ impl Persister {
 mod tests {
     use std::num::NonZeroU64;
 
-    use psi_common::BackendTag;
+    use psi_common::{BackendTag, SecretBytes};
 
     use super::*;
-    use crate::cache::{BootId, Policy};
+    use crate::cache::{BootId, Entry, Policy};
     use crate::crypto::aead::DataKey;
     use crate::crypto::envelope::WrappedKeyHeader;
+    use crate::model::reference::{CacheKey, Namespace};
 
-    #[tokio::test(start_paused = true)]
-    async fn hanging_write_is_reported_until_it_ends() {
-        let directory = tempfile::tempdir().unwrap();
+    fn persister(directory: &Path) -> Persister {
         let part = WrappedKeyHeader { tag: BackendTag::Tpm, bytes: Vec::new() };
         let keyring = Arc::new(Keyring::new(DataKey::generate().unwrap(), part));
         let policy =
             Policy { enabled: true, fresh_for: HANG_TIMEOUT, max_stale: None, evict_revoked: true };
-        let cache = Cache::new(policy, BootId(NonZeroU64::MIN));
-        let cache = Arc::new(cache);
-        let path = directory.path().join("cache.enc");
-        let persister = Persister::new(path, keyring, cache, 0);
+        let cache = Arc::new(Cache::new(policy, BootId(NonZeroU64::MIN)));
+        Persister::new(directory.join("cache.enc"), keyring, cache, 0)
+    }
+
+    #[tokio::test]
+    async fn verify_accepts_the_written_entries_in_any_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let persister = Arc::new(persister(directory.path()));
+        let entry = |n: u8| {
+            let key = CacheKey::new(Namespace::new(&["n"]), "/", format!("K{n}"));
+            (key, Arc::new(Entry::new(SecretBytes::new(vec![n]), Timestamp::from_millis(1))))
+        };
+        let entries = (0..50).map(entry).collect();
+        persister.cache.restore(Snapshot { generation: 0, entries }, clock::now());
+        assert!(persister.write_blocking());
+        assert!(persister.verify().await.unwrap().contains("holds the 50 entries of RAM"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hanging_write_is_reported_until_it_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let persister = persister(directory.path());
         persister.state.lock().writing_since = Some(Instant::now());
         tokio::time::advance(HANG_TIMEOUT).await;
         assert_eq!(persister.state().error, None);

@@ -50,30 +50,30 @@ impl std::fmt::Debug for StoredEntry {
 /// The most bytes that [`encode`] appends.
 pub fn max_len(snapshot: &Snapshot) -> usize {
     // 40 for the generation and the time.
-    40 + snapshot.entries.iter().map(|(at, entry)| max_entry_len(at, entry)).sum::<usize>()
+    40 + snapshot.entries.iter().map(|(key, entry)| max_entry_len(key, entry)).sum::<usize>()
 }
 
 /// Appends the payload.
 pub fn encode(snapshot: &Snapshot, written_at: Timestamp, out: &mut Vec<u8>) {
     uint64::encode(GENERATION, &snapshot.generation, out);
     uint64::encode(WRITTEN_AT, &written_at.as_millis(), out);
-    for (at, entry) in &snapshot.entries {
-        encode_entry(at, entry, out);
+    for (key, entry) in &snapshot.entries {
+        encode_entry(key, entry, out);
     }
 }
 
 /// The most bytes of an entry: the texts, a tag and a length for each and for the entry, and two numbers.
-fn max_entry_len(at: &CacheKey, entry: &Entry) -> usize {
-    at.namespace.as_str().len() + at.path.len() + at.key.len() + entry.value().len() + 57
+fn max_entry_len(key: &CacheKey, entry: &Entry) -> usize {
+    key.namespace.as_str().len() + key.path.len() + key.key.len() + entry.value().len() + 57
 }
 
 /// Encodes an entry as prost encodes a [`StoredEntry`], without the copies of text and value that a `StoredEntry`
 /// needs.
-fn encode_entry(at: &CacheKey, entry: &Entry, out: &mut Vec<u8>) {
+fn encode_entry(key: &CacheKey, entry: &Entry, out: &mut Vec<u8>) {
     let texts = [
-        (1, at.namespace.as_str().as_bytes()),
-        (2, at.path.as_bytes()),
-        (3, at.key.as_bytes()),
+        (1, key.namespace.as_str().as_bytes()),
+        (2, key.path.as_bytes()),
+        (3, key.key.as_bytes()),
         (4, entry.value().expose_secret()),
     ];
     // Protobuf omits empty fields.
@@ -132,10 +132,10 @@ fn decode_all(mut rest: &[u8]) -> Result<Snapshot, DecodeError> {
 impl StoredEntry {
     fn into_entry(self, texts: &mut Texts) -> (CacheKey, Arc<Entry>) {
         let namespace = Namespace::from_stored(texts.shared(&self.namespace));
-        let at = CacheKey::new(namespace, texts.shared(&self.path), self.key);
+        let key = CacheKey::new(namespace, texts.shared(&self.path), self.key);
         let fetched_at = Timestamp::from_millis(self.fetched_at_ms);
         let entry = Entry::new(SecretBytes::new(self.value), fetched_at);
-        (at, entry.last_served_in(self.last_served_boot).into())
+        (key, entry.last_served_in(self.last_served_boot).into())
     }
 }
 
@@ -166,9 +166,9 @@ mod tests {
                 generation,
                 entries: entries
                     .iter()
-                    .map(|(at, (value, ms, boot))| {
+                    .map(|(stored, (value, ms, boot))| {
                         let entry = Entry::new(SecretBytes::new(value.clone()), Timestamp::from_millis(*ms)).last_served_in(*boot);
-                        let (namespace, path, key) = at.clone();
+                        let (namespace, path, key) = stored.clone();
                         (CacheKey::new(Namespace::from_stored(namespace.into()), path, key), Arc::new(entry))
                     })
                     .collect(),
@@ -179,8 +179,8 @@ mod tests {
             let read = decode(&SecretBytes::new(bytes)).unwrap();
             prop_assert_eq!(read.generation, generation);
             prop_assert_eq!(read.entries.len(), entries.len());
-            for ((at, entry), (stored_at, (value, ms, boot))) in read.entries.iter().zip(&entries) {
-                prop_assert_eq!((at.namespace.as_str(), &*at.path, &*at.key), (&*stored_at.0, &*stored_at.1, &*stored_at.2));
+            for ((key, entry), (stored, (value, ms, boot))) in read.entries.iter().zip(&entries) {
+                prop_assert_eq!((key.namespace.as_str(), &*key.path, &*key.key), (&*stored.0, &*stored.1, &*stored.2));
                 prop_assert_eq!(entry.value().expose_secret(), &value[..]);
                 prop_assert_eq!((entry.fetched_at().as_millis(), entry.last_served_boot()), (*ms, *boot));
             }

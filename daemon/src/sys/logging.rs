@@ -43,7 +43,7 @@ pub(crate) fn start(format: Format, verbosity: Verbosity, journal_stream: Option
         Verbosity::Debug => Level::DEBUG,
     };
     // Only records of psid: debug messages of a library may contain a request body.
-    let ours = Targets::new().with_target("psi_daemon", level).with_target("psid", level);
+    let own = Targets::new().with_target("psi_daemon", level).with_target("psid", level);
     let journal = match format {
         Format::Auto if is_stderr(journal_stream) => tracing_journald::layer().ok(),
         _ => None,
@@ -60,10 +60,10 @@ pub(crate) fn start(format: Format, verbosity: Verbosity, journal_stream: Option
         }
     };
     // A second start, as in tests, has no effect.
-    let _ = tracing_subscriber::registry().with(layer.with_filter(ours)).try_init();
+    let _ = tracing_subscriber::registry().with(layer.with_filter(own)).try_init();
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!("internal error (panic) at {place}; please report it");
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!("internal error (panic) at {location}; please report it");
     }));
 }
 

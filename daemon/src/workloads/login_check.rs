@@ -93,7 +93,7 @@ async fn check_source(
         Ok(scope) => scope,
         Err(why) => {
             checked.problem =
-                Some(CheckProblem::to_correct(why, "correct the source in the config"));
+                Some(CheckProblem::to_correct(why.to_string(), "correct the source in the config"));
             return checked;
         }
     };
@@ -165,7 +165,7 @@ fn add_listed(
         for (name, workload) in users {
             add_key(checked, name, workload, key);
             let mount = is_mounted(workload, key);
-            let damage = names::damage(&key.key, value).filter(|_| !mount);
+            let damage = names::variable_fault(&key.key, value).filter(|_| !mount);
             let warning =
                 damage.map(|what| format!("{}: {what}; add it to mount of {name}", key.key));
             checked.warnings.extend(warning);
@@ -242,7 +242,7 @@ mod tests {
         let of_app = workload(&[("p", "/")], &["tls.key"]);
         let mut checked = CheckedSource::default();
         add_listed(&mut checked, listing.into(), &vec![("app", &of_app)], |error| {
-            CheckProblem::passing(error.to_string(), "")
+            CheckProblem::transient(error.to_string(), "")
         });
         assert_eq!((checked.ok, checked.keys), (true, 3));
         let left_out: Vec<&str> = checked.left_out.iter().map(|one| one.key.as_str()).collect();
@@ -257,7 +257,7 @@ mod tests {
         let list = |listed: Listed| {
             let mut checked = CheckedSource { path: "/".into(), ..CheckedSource::default() };
             add_listed(&mut checked, listed, &vec![("app", &of_app)], |error| {
-                CheckProblem::passing(error.to_string(), "later")
+                CheckProblem::transient(error.to_string(), "later")
             });
             checked
         };

@@ -1,5 +1,5 @@
-//! What each workload of the config wants registered with podman: what its sources list, by key. psid
-//! tells it, and calls no podman.
+//! The secrets that each workload of the config needs at podman: the listings of its sources, by key. psid reports
+//! them to psictl, and does not call podman.
 
 mod login_check;
 mod names;
@@ -15,24 +15,24 @@ use crate::model::clock::Now;
 use crate::model::reference::{CacheKey, Listing, ListingScope, Reference};
 use crate::provider::circuit_breaker::Caller;
 use crate::provider::upstream::{CallError, Route, Upstream, Workload, prefix_of};
-use crate::provider::{Listed, Source};
+use crate::provider::{InvalidReference, Listed, ProviderError, Source};
 use crate::registry::Registered;
 
 pub(crate) use login_check::{LoginCheckOptions, check_logins};
 
-/// What a workload wants.
+/// The secrets of a workload.
 pub(crate) struct WorkloadPlan {
     /// Its name.
     pub name: String,
-    /// What the config says of it.
+    /// Its table in the config.
     pub workload: Workload,
-    /// What begins the podman names of its secrets.
+    /// The prefix of the podman names of its secrets.
     pub prefix: String,
     /// By key.
     pub secrets: BTreeMap<String, PlannedSecret>,
-    /// Why its sources are not known completely: what is not here may be there all the same.
-    pub untrusted: Option<String>,
-    /// What psid lacks of its sources, as far as it can tell without the provider.
+    /// Why its sources are not known completely, so that a secret which is not listed here may exist.
+    pub incomplete: Option<String>,
+    /// What the cache lacks of its sources.
     pub missing: Option<String>,
     /// Why nothing can be set up for it.
     pub error: Option<String>,
@@ -42,33 +42,54 @@ pub(crate) struct WorkloadPlan {
 pub(crate) struct PlannedSecret {
     /// Its podman name.
     pub name: String,
-    /// What to register.
+    /// The reference to register.
     pub reference: Reference,
-    /// Where it comes from, as people write it.
+    /// The source that lists it, as displayed.
     pub source: String,
-    /// It is to be a file, not a variable.
+    /// Whether it becomes a file instead of a variable.
     pub mount: bool,
-    /// The ids that are registered for just this.
+    /// The ids that are registered for this reference.
     pub ids: Vec<SecretId>,
-    /// Whether it would resolve after a reboot with no provider in reach.
+    /// Whether it would resolve after a reboot without the provider.
     pub survives_outage: Certainty,
-    /// One sentence each, with what to do.
+    /// One sentence each, with the remedy.
     pub warnings: Vec<String>,
     /// Why it cannot be registered.
     pub error: Option<String>,
 }
 
-/// A listed value.
+/// A value of a source.
 enum Value {
     Cached(Arc<Entry>),
     Listed(SecretBytes),
 }
 
+/// The values of a source.
+struct SourceContents {
+    scope: ListingScope,
+    values: Vec<(CacheKey, Value)>,
+}
+
+/// A source is not known completely.
+#[derive(Debug, thiserror::Error)]
+enum SourceError {
+    #[error(transparent)]
+    Invalid(#[from] InvalidReference),
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    #[error("only the rest of it was listed; run the command again")]
+    Continued,
+    #[error("{path}: {error}")]
+    Directory { path: String, error: ProviderError },
+    #[error("{key}: {why}")]
+    Key { key: CacheKey, why: String },
+}
+
 /// The registered ids of each secret of a provider.
 type Ids = HashMap<CacheKey, Vec<SecretId>>;
 
-/// Plans every workload, by name. `failed` has the sources whose last pull failed, as people write them, and
-/// why.
+/// Plans every workload, by name. `failed` has the error of each source whose last pull failed, by the source as
+/// displayed.
 pub(crate) async fn plan(
     service: &Service,
     failed: &BTreeMap<String, String>,
@@ -79,25 +100,27 @@ pub(crate) async fn plan(
     let ids = registered_ids(service);
     let mut plans = Vec::new();
     for (name, workload) in &upstreams.workloads {
-        let upstream = upstreams.providers.get(&workload.provider);
-        let mut plan = plan_one(service, (name, workload), upstream, &ids, now).await;
+        let mut plan = WorkloadPlan::new(name, workload);
+        if let Some(upstream) = upstreams.providers.get(&workload.provider) {
+            plan.list_sources(service, upstream, &ids, now).await;
+        }
         let failed = workload.sources.iter().find_map(|source| {
             let source = source.to_string();
             failed.get(&source).map(|why| format!("{source}: {why}"))
         });
-        plan.untrusted = plan.untrusted.or(failed);
+        plan.incomplete = plan.incomplete.or(failed);
         for secret in plan.secrets.values_mut() {
             secret.survives_outage = service.survives(&secret.reference, now, context);
         }
         plans.push(plan);
     }
-    refuse_names_of_others(&mut plans);
+    reject_duplicate_names(&mut plans);
     plans
 }
 
-/// Whether there is a cache, and it knows nothing of a source of any workload.
-pub(crate) fn is_unknown(service: &Service) -> bool {
-    if !service.cache.is_enabled() {
+/// Whether the cache is enabled and has no value of some source of a workload.
+pub(crate) fn has_uncached_source(service: &Service) -> bool {
+    if !service.cache().is_enabled() {
         return false;
     }
     let upstreams = service.upstreams();
@@ -105,121 +128,118 @@ pub(crate) fn is_unknown(service: &Service) -> bool {
         let upstream = upstreams.providers.get(&workload.provider);
         workload.sources.iter().any(|source| {
             let scope = upstream.and_then(|upstream| upstream.provider.scope_of(source).ok());
-            scope.is_some_and(|scope| service.cache.entries_in(&scope).is_empty())
+            scope.is_some_and(|scope| service.cache().entries_in(&scope).is_empty())
         })
     })
 }
 
 fn registered_ids(service: &Service) -> Ids {
     let mut ids = Ids::new();
-    for (id, what) in service.registry.all() {
-        if let Registered::Reference(reference) = what
-            && let Some(at) = service.resolve_key(&reference)
+    for (id, registered) in service.registry().all() {
+        if let Registered::Reference(reference) = registered
+            && let Some(key) = service.resolve_key(&reference)
         {
-            ids.entry(at).or_default().push(id);
+            ids.entry(key).or_default().push(id);
         }
     }
     ids
 }
 
-async fn plan_one(
-    service: &Service,
-    (name, workload): (&str, &Workload),
-    upstream: Option<&Arc<Upstream>>,
-    ids: &Ids,
-    now: Now,
-) -> WorkloadPlan {
-    let mut plan = WorkloadPlan {
-        name: name.to_owned(),
-        workload: workload.clone(),
-        prefix: prefix_of(name),
-        secrets: BTreeMap::new(),
-        untrusted: None,
-        missing: None,
-        error: names::fault(name, &workload.depends_on),
-    };
-    let Some(upstream) = upstream.filter(|_| plan.error.is_none()) else { return plan };
-    // Of two sources with one key, the later one wins.
-    for source in &workload.sources {
-        match list(service, upstream, source, now).await {
-            Ok((scope, found)) => {
-                let missing = missing(service, &scope, found.is_empty(), ids, now);
-                plan.missing = plan.missing.or(missing.map(|what| format!("{what} of {source}")));
-                for found in nearest(&scope, found) {
-                    let secret = plan_secret(&plan, source, &found, ids);
-                    plan.secrets.insert(found.key.key.to_string(), secret);
+impl WorkloadPlan {
+    /// The plan of a workload without its secrets.
+    fn new(name: &str, workload: &Workload) -> Self {
+        Self {
+            name: name.to_owned(),
+            workload: workload.clone(),
+            prefix: prefix_of(name),
+            secrets: BTreeMap::new(),
+            incomplete: None,
+            missing: None,
+            error: names::workload_fault(name, &workload.depends_on),
+        }
+    }
+
+    /// Adds the secrets of all sources. If two sources have one key, the later source wins.
+    async fn list_sources(&mut self, service: &Service, upstream: &Upstream, ids: &Ids, now: Now) {
+        if self.error.is_some() {
+            return;
+        }
+        for source in self.workload.sources.clone() {
+            match list(service, upstream, &source, now).await {
+                Ok(contents) => {
+                    if let Some(missing) = missing(service, &contents, ids, now) {
+                        self.missing.get_or_insert_with(|| format!("{missing} of {source}"));
+                    }
+                    for found in nearest(contents) {
+                        let secret = plan_secret(self, &source, &found, ids);
+                        self.secrets.insert(found.key.key.to_string(), secret);
+                    }
                 }
-            }
-            Err(why) => {
-                plan.untrusted = Some(format!("{source}: {why}"));
-                plan.missing.get_or_insert_with(|| format!("everything of {source}"));
+                Err(error) => {
+                    self.incomplete = Some(format!("{source}: {error}"));
+                    self.missing.get_or_insert_with(|| format!("everything of {source}"));
+                }
             }
         }
     }
-    plan
 }
 
-/// What is known of a source: the cache has it, when there is one.
+/// The values of a source: those of the cache, or without a cache a listing.
 async fn list(
     service: &Service,
     upstream: &Upstream,
     source: &Source,
     now: Now,
-) -> Result<(ListingScope, Vec<(CacheKey, Value)>), String> {
+) -> Result<SourceContents, SourceError> {
     let scope = upstream.provider.scope_of(source)?;
-    if service.cache.is_enabled() {
-        let known = service.cache.entries_in(&scope);
-        let found = known.into_iter().map(|(at, entry)| (at, Value::Cached(entry))).collect();
-        return Ok((scope, found));
+    if service.cache().is_enabled() {
+        let entries = service.cache().entries_in(&scope).into_iter();
+        let values = entries.map(|(key, entry)| (key, Value::Cached(entry))).collect();
+        return Ok(SourceContents { scope, values });
     }
     let call = upstream.call_for_directory(&scope, Route::List, Caller::Admin);
-    let folders = BTreeSet::new();
-    let list = upstream.provider.list(source, &folders);
-    let listed = upstream.call(&call, now, list).await;
-    let listing = whole(listed.map_err(|error| CallError::error(error).to_string())?)?;
-    let found = listing.found.into_iter().map(|(at, value)| (at, Value::Listed(value))).collect();
-    Ok((scope, found))
+    let directories = BTreeSet::new();
+    let list = upstream.provider.list(source, &directories);
+    let listed = upstream.call(&call, now, list).await.map_err(CallError::error)?;
+    let found = complete(listed)?.found.into_iter();
+    let values = found.map(|(key, value)| (key, Value::Listed(value))).collect();
+    Ok(SourceContents { scope, values })
 }
 
-/// A listing of all of a source. What a part of it lacks may be there.
-fn whole(listed: Listed) -> Result<Listing, String> {
+/// The listing, if it covers the whole source: of an incomplete one, absence is no evidence.
+fn complete(listed: Listed) -> Result<Listing, SourceError> {
     let Listed { listing, refused, continued, incomplete } = listed;
     if let Some(error) = incomplete {
-        return Err(error.to_string());
+        return Err(error.into());
     }
     if continued {
-        return Err("only the rest of it was listed; ask again".into());
+        return Err(SourceError::Continued);
     }
-    if let Some((scope, error)) = refused.first() {
-        return Err(format!("{}: {error}", scope.path));
+    if let Some((scope, error)) = refused.into_iter().next() {
+        return Err(SourceError::Directory { path: scope.path, error });
     }
     match listing.denied.iter().chain(&listing.unread).next() {
-        Some((at, why)) => Err(format!("{at}: {why}")),
+        Some((key, why)) => Err(SourceError::Key { key: key.clone(), why: why.clone() }),
         None => Ok(listing),
     }
 }
 
-/// What the cache lacks of a source: everything, what was invalidated, or what is registered and was not
-/// found to be gone.
-fn missing(
-    service: &Service,
-    scope: &ListingScope,
-    is_empty: bool,
-    ids: &Ids,
-    now: Now,
-) -> Option<String> {
-    if !service.cache.is_enabled() {
+/// What the cache lacks of a source: everything, an invalidated key, or a registered key that the provider has not
+/// reported gone.
+fn missing(service: &Service, contents: &SourceContents, ids: &Ids, now: Now) -> Option<String> {
+    if !service.cache().is_enabled() {
         return None;
     }
-    if is_empty {
+    let SourceContents { scope, values } = contents;
+    if values.is_empty() {
         return Some("everything".to_owned());
     }
-    let is_missing = |at: &&CacheKey| {
-        scope.contains(at) && matches!(service.cache.get(at, now.boot), CacheLookup::Missing)
+    let is_missing = |key: &&CacheKey| {
+        scope.contains(key) && matches!(service.cache().get(key, now.boot), CacheLookup::Missing)
     };
-    let unconfirmed = service.cache.invalidated_unconfirmed(scope);
-    let lacking = unconfirmed.or_else(|| ids.keys().find(is_missing).cloned());
-    lacking.map(|at| format!("the key {}", at.key.escape_debug()))
+    let invalidated = service.cache().invalidated_unconfirmed(scope);
+    let missing = invalidated.or_else(|| ids.keys().find(is_missing).cloned());
+    missing.map(|key| format!("the key {}", key.key.escape_debug()))
 }
 
 /// A key of a source.
@@ -231,7 +251,8 @@ struct Found {
 }
 
 /// Each key once: of the directories below a recursive source, the nearest one wins, as in a lookup by name.
-fn nearest(scope: &ListingScope, mut all: Vec<(CacheKey, Value)>) -> Vec<Found> {
+fn nearest(contents: SourceContents) -> Vec<Found> {
+    let SourceContents { scope, values: mut all } = contents;
     let depth = |key: &CacheKey| key.path.matches('/').count();
     all.retain(|(key, _)| scope.contains(key));
     all.sort_by(|(a, _), (b, _)| (&a.key, depth(a), &a.path).cmp(&(&b.key, depth(b), &b.path)));
@@ -253,7 +274,7 @@ fn plan_secret(plan: &WorkloadPlan, source: &Source, found: &Found, ids: &Ids) -
     let mut warnings = Vec::new();
     if !shadowed.is_empty() {
         warnings.push(format!(
-            "{} is in {} too, and {} is taken; name the folder that is meant as a source of its own",
+            "{} is also in {}, and the one in {} is used; to use another, name its directory as a source of its own",
             key.key,
             shadowed.join(", "),
             key.path
@@ -261,9 +282,9 @@ fn plan_secret(plan: &WorkloadPlan, source: &Source, found: &Found, ids: &Ids) -
     }
     let error = names::key_fault(&plan.name, &key.key, &name, mount);
     if error.is_none() && !mount {
-        warnings.extend(names::damage(&key.key, value.secret()).map(|what| {
+        warnings.extend(names::variable_fault(&key.key, value.secret()).map(|fault| {
             format!(
-                "{what}; add \"{}\" to mount of [workloads.\"{}\"], for a file in /run/secrets instead of a variable",
+                "{fault}; add \"{}\" to mount of [workloads.\"{}\"], for a file in /run/secrets instead of a variable",
                 key.key, plan.name
             )
         }));
@@ -289,15 +310,15 @@ impl Value {
     }
 }
 
-/// `worker` and `worker@` have one prefix: a name belongs to the one that comes first.
-fn refuse_names_of_others(plans: &mut [WorkloadPlan]) {
+/// `worker` and `worker@` have the same prefix: a name belongs to the workload that comes first.
+fn reject_duplicate_names(plans: &mut [WorkloadPlan]) {
     let mut owners: HashMap<String, String> = HashMap::new();
     for plan in plans {
         for secret in plan.secrets.values_mut() {
             match owners.get(&secret.name) {
                 Some(owner) => {
                     let why = format!(
-                        "{} is workload {owner}'s; rename one of the workloads",
+                        "{} is already a secret of workload {owner}; rename one of the workloads",
                         secret.name
                     );
                     secret.error.get_or_insert(why);
@@ -310,9 +331,9 @@ fn refuse_names_of_others(plans: &mut [WorkloadPlan]) {
     }
 }
 
-/// What an id is registered for, in the words of people.
-pub(crate) fn about(what: &Registered) -> String {
-    match what {
+/// What an id is registered for, for messages.
+pub(crate) fn describe(registered: &Registered) -> String {
+    match registered {
         Registered::Reference(reference) => reference.to_string(),
         Registered::Literal(_) => String::new(),
         Registered::Invalid(why) | Registered::Unreadable(why) => why.to_string(),

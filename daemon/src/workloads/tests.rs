@@ -1,7 +1,7 @@
 use super::*;
 use crate::model::reference::Namespace;
 
-fn at(path: &str, key: &str) -> CacheKey {
+fn key_at(path: &str, key: &str) -> CacheKey {
     CacheKey::new(Namespace::new(&["r"]), path, key)
 }
 
@@ -10,13 +10,13 @@ fn value() -> Value {
 }
 
 #[test]
-fn the_folder_nearest_to_a_recursive_source_wins() {
+fn directory_nearest_to_a_recursive_source_wins() {
     let scope =
         ListingScope { namespace: Namespace::new(&["r"]), path: "/svc".into(), recursive: true };
     let found =
         [("/svc/b", "K"), ("/svc", "K"), ("/svc/a/deep", "ONLY"), ("/svc/a", "K"), ("/x", "K")];
-    let found = found.map(|(path, key)| (at(path, key), value())).into();
-    let kept: Vec<_> = nearest(&scope, found)
+    let values = found.map(|(path, key)| (key_at(path, key), value())).into();
+    let kept: Vec<_> = nearest(SourceContents { scope, values })
         .into_iter()
         .map(|found| (found.key.path.to_string(), found.key.key.to_string(), found.shadowed))
         .collect();
@@ -37,18 +37,10 @@ fn plan_of(name: &str, keys: &[&str]) -> WorkloadPlan {
         mount: Vec::new(),
         sources: Vec::new(),
     };
-    let mut plan = WorkloadPlan {
-        name: name.into(),
-        prefix: prefix_of(name),
-        workload,
-        secrets: BTreeMap::new(),
-        untrusted: None,
-        missing: None,
-        error: None,
-    };
+    let mut plan = WorkloadPlan::new(name, &workload);
     let source = Source { project: "p".into(), path: "/".into(), recursive: false };
     for key in keys {
-        let found = Found { key: at("/", key), value: value(), shadowed: Vec::new() };
+        let found = Found { key: key_at("/", key), value: value(), shadowed: Vec::new() };
         let secret = plan_secret(&plan, &source, &found, &Ids::new());
         plan.secrets.insert((*key).into(), secret);
     }
@@ -56,12 +48,12 @@ fn plan_of(name: &str, keys: &[&str]) -> WorkloadPlan {
 }
 
 #[test]
-fn a_name_that_two_workloads_make_belongs_to_one() {
+fn name_of_two_workloads_belongs_to_the_first() {
     let mut plans = [plan_of("worker", &["A"]), plan_of("worker@", &["A", "B"])];
-    refuse_names_of_others(&mut plans);
+    reject_duplicate_names(&mut plans);
     assert_eq!(plans[0].secrets["A"].error, None);
     let why = plans[1].secrets["A"].error.as_ref().unwrap();
-    assert!(why.starts_with("worker--A is workload worker's"), "{why}");
+    assert!(why.starts_with("worker--A is already a secret of workload worker"), "{why}");
     assert_eq!(
         (plans[1].secrets["B"].name.as_str(), &plans[1].secrets["B"].error),
         ("worker--B", &None)

@@ -6,19 +6,31 @@
 
 use std::borrow::Cow;
 
-use psi_common::{SecretId, check};
+use psi_common::SecretId;
+use psi_common::check::{self, InvalidText};
 use psi_proto::health::HealthCheckResponse;
 use psi_proto::v1::{DeleteResponse, ListResponse, LookupResponse, StoreResponse};
+
+/// The reason why a message is refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct InvalidMessage(pub(crate) String);
+
+impl From<InvalidText> for InvalidMessage {
+    fn from(error: InvalidText) -> Self {
+        Self(error.to_string())
+    }
+}
 
 /// A response of psid's.
 pub(crate) trait Checked: Printable {
     /// Checks the form of each name, key, id and unit in the message.
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), InvalidMessage> {
         Ok(())
     }
 
     /// The message, with every text of it checked or printable.
-    fn checked(mut self) -> Result<Self, String>
+    fn checked(mut self) -> Result<Self, InvalidMessage>
     where
         Self: Sized,
     {
@@ -83,12 +95,12 @@ texts! {
 nothing_to_check!(DeleteResponse, HealthCheckResponse, LookupResponse, StoreResponse);
 
 impl Checked for ListResponse {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), InvalidMessage> {
         self.ids.iter().try_for_each(|id| is_id(id))
     }
 }
 
 /// Checks the form of a secret's id.
-pub(crate) fn is_id(id: &str) -> Result<(), String> {
-    id.parse::<SecretId>().map(drop).map_err(|error| error.to_string())
+pub(crate) fn is_id(id: &str) -> Result<(), InvalidMessage> {
+    id.parse::<SecretId>().map(drop).map_err(|error| InvalidMessage(error.to_string()))
 }

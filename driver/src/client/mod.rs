@@ -20,7 +20,9 @@ use psi_proto::v1::{
     StoreKind, StoreRequest, StoreResponse, lookup_request,
 };
 
-pub(crate) use self::checked::{Checked, Printable, is_id, nothing_to_check, texts};
+pub(crate) use self::checked::{
+    Checked, InvalidMessage, Printable, is_id, nothing_to_check, texts,
+};
 use crate::error::CliError;
 use crate::wire::{self, GrpcStatus, TransportError};
 
@@ -168,7 +170,9 @@ impl Client {
         let mut take = |message: &[u8]| {
             let message =
                 T::decode(message).map_err(|error| TransportError::Protocol(error.to_string()))?;
-            on_message(message.checked().map_err(TransportError::Protocol)?);
+            on_message(
+                message.checked().map_err(|error| TransportError::Protocol(error.to_string()))?,
+            );
             Ok(())
         };
         let outcome = wire::call(stream, self.deadline, path, request.expose_secret(), &mut take);

@@ -25,7 +25,7 @@ fn preflight(paths: &Paths, json: bool, retry: bool) -> Result<(), CliError> {
     let mut args = vec!["preflight"];
     let flags = [(json, "--json"), (retry, "--retry")];
     args.extend(flags.into_iter().filter_map(|(asked, flag)| asked.then_some(flag)));
-    psid::run(paths, &args)
+    psid::run_as_daemon(paths, &args)
 }
 
 fn store(paths: &Paths, name: &str) -> Result<(), CliError> {

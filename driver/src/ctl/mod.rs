@@ -1,4 +1,4 @@
-//! What only people run. Nothing here is on podman's path.
+//! psictl: the commands for admins. psi-driver uses none of it.
 
 mod add;
 pub(crate) mod args;

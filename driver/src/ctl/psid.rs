@@ -1,22 +1,47 @@
-//! psid, run as a child for what needs a key, a cipher or a file format: only psid has those. No daemon need run.
+//! Runs `psid` subcommands as a child for work on keys, ciphers and file formats, which only psid has. The daemon need
+//! not run.
 
 use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
+use nix::errno::Errno;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use nix::unistd::{geteuid, getpid, getppid};
 use psi_common::{Exit, Paths};
 
 use crate::error::CliError;
 
-/// Runs psid with this process's stdin, stdout and stderr. Its exit status becomes this command's; its own message
-/// says why.
+/// Runs psid with this process's stdin, stdout and stderr. Its exit status becomes this command's, and psid prints the
+/// error.
 pub(super) fn run(paths: &Paths, args: &[impl AsRef<OsStr>]) -> Result<(), CliError> {
+    wait(command(paths, args))
+}
+
+/// Runs psid as [`run`] does, but as psid's own user if possible: root has nothing to add, and a permission that psid
+/// lacks is found.
+///
+/// It is possible once psid has run since the boot, and while the helper that opens credentials for it is there.
+pub(super) fn run_as_daemon(paths: &Paths, args: &[impl AsRef<OsStr>]) -> Result<(), CliError> {
     let mut command = command(paths, args);
+    let has_helper = paths.socket.with_file_name("creds.sock").exists();
+    let owner = fs::metadata(&paths.run).ok().filter(|run| run.uid() != 0);
+    if let Some(owner) = owner.filter(|_| has_helper && geteuid().is_root()) {
+        command.uid(owner.uid()).gid(owner.gid());
+    }
+    wait(command)
+}
+
+fn wait(mut command: Command) -> Result<(), CliError> {
     let status = command.status().map_err(|cause| not_started(&command, &cause))?;
     match status.code().and_then(Exit::from_code) {
         Some(Exit::Ok) => Ok(()),
         Some(exit) => Err(CliError::status_only(exit)),
-        None => Err(ended_oddly(status)),
+        None => Err(unknown_status(status)),
     }
 }
 
@@ -29,14 +54,30 @@ pub(super) fn output(paths: &Paths, args: &[impl AsRef<OsStr>]) -> Result<Vec<u8
     }
     match String::from_utf8_lossy(&output.stderr).lines().last() {
         Some(line) => Err(CliError::without_remedy(Exit::BadInput, line)),
-        None => Err(ended_oddly(output.status)),
+        None => Err(unknown_status(output.status)),
     }
 }
 
 fn command(paths: &Paths, args: &[impl AsRef<OsStr>]) -> Command {
     let mut command = Command::new(installed());
     command.arg("--config").arg(&paths.config).args(args);
+    end_with_parent(&mut command);
     command
+}
+
+/// Ends the child when this process ends, also by a signal.
+#[expect(unsafe_code, reason = "only a hook between fork and exec can set it for the child")]
+fn end_with_parent(command: &mut Command) {
+    let parent = getpid();
+    let hook = move || {
+        set_pdeathsig(Signal::SIGTERM)?;
+        // The parent may have ended before the call.
+        if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
+    };
+    // SAFETY: the hook makes two system calls and does not allocate.
+    unsafe {
+        command.pre_exec(hook);
+    }
 }
 
 pub(super) fn not_started(command: &Command, cause: &std::io::Error) -> CliError {
@@ -44,7 +85,7 @@ pub(super) fn not_started(command: &Command, cause: &std::io::Error) -> CliError
     CliError::io(&running, cause, "install psid beside psictl")
 }
 
-pub(super) fn ended_oddly(status: ExitStatus) -> CliError {
+pub(super) fn unknown_status(status: ExitStatus) -> CliError {
     CliError::new(
         Exit::Protocol,
         format!("psid ended with {status}, without a message"),

@@ -262,7 +262,7 @@ mod tests {
 
     /// RFC 7541, C.6.1 to C.6.3: three responses on one connection, with a table of 256 bytes.
     #[test]
-    fn the_responses_of_the_rfc_decode() {
+    fn responses_of_the_rfc_decode() {
         let mut decoder = Decoder { limit: 256, ..Decoder::default() };
         let first = decoder.decode(&bytes("488264025885aec3771a4b6196d07abe941054d444a8200595040b8166e082a62d1bff6e919d29ad171863c78f0b97c8e9ae82ae43d3")).unwrap();
         assert_eq!(texts(&first)[0], (":status".into(), "302".into()));
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn the_block_of_a_request_decodes_to_its_fields() {
+    fn request_block_decodes_to_its_fields() {
         let fields =
             Decoder::default().decode(&request("/psi.v1.SecretDriver/Lookup", 10_000)).unwrap();
         let last = texts(&fields)[6].clone();

@@ -82,7 +82,7 @@ mod tests {
 
     /// RFC 7541, C.4 and C.6.
     #[test]
-    fn the_examples_of_the_rfc_decode() {
+    fn examples_of_the_rfc_decode() {
         let decoded = |hex: &str| {
             let bytes: Vec<u8> = (0..hex.len() / 2)
                 .map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap())

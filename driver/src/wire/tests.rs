@@ -171,7 +171,7 @@ fn settings_and_pings_are_acknowledged() {
 
 /// A request beyond the server's window waits for window updates.
 #[test]
-fn a_large_request_respects_the_windows() {
+fn large_request_respects_the_windows() {
     let request: Vec<u8> = (0..511_999).map(|at| u8::try_from(at % 253).unwrap()).collect();
     let expected = message(&request);
     let (status, _) = conversation(&request, Duration::from_secs(20), move |mut server| {
@@ -213,7 +213,7 @@ fn a_large_request_respects_the_windows() {
 
 /// The server refuses the request before its end.
 #[test]
-fn a_response_before_the_end_of_the_request_is_returned() {
+fn response_before_the_end_of_the_request_is_returned() {
     let flags = frame::END_HEADERS | frame::END_STREAM;
     let refusal = b"\x88\x0f\x10\x10application/grpc\x00\x0bgrpc-status\x018";
     let bytes = [settings(), frame(frame::HEADERS, flags, 1, refusal)].concat();
@@ -239,7 +239,7 @@ fn many_small_messages_are_parsed_in_time() {
 }
 
 #[test]
-fn a_shutdown_is_a_lost_connection_and_an_error_is_not() {
+fn shutdown_is_a_lost_connection_and_an_error_is_not() {
     let goaway = |last: u32, code: u32| {
         let payload = [last.to_be_bytes(), code.to_be_bytes()].concat();
         frame(frame::GOAWAY, 0, 0, &payload)
@@ -255,7 +255,7 @@ fn a_shutdown_is_a_lost_connection_and_an_error_is_not() {
 }
 
 #[test]
-fn an_early_end_is_a_lost_connection() {
+fn early_end_is_a_lost_connection() {
     let bytes = whole(b"value");
     for length in 0..bytes.len() {
         let part = bytes[..length].to_vec();
@@ -269,7 +269,7 @@ fn an_early_end_is_a_lost_connection() {
 }
 
 #[test]
-fn a_silent_server_ends_at_the_deadline() {
+fn silent_server_ends_at_the_deadline() {
     let start = Instant::now();
     let answer = conversation(b"", Duration::from_millis(50), |mut server| {
         server.write_all(&settings()).unwrap();
@@ -281,7 +281,7 @@ fn a_silent_server_ends_at_the_deadline() {
 
 /// Each frame arrives within the timeout of one read.
 #[test]
-fn a_slow_server_does_not_extend_the_deadline() {
+fn slow_server_does_not_extend_the_deadline() {
     let answer = conversation(b"", Duration::from_millis(100), |mut server| {
         server.write_all(&settings()).unwrap();
         while server.write_all(&frame(frame::PING, 0, 0, &[0; 8])).is_ok() {}

@@ -1,4 +1,4 @@
-//! What tonic alone can do on this machine: the lookup of a service that knows nothing.
+//! The rate of tonic alone on this machine: a service whose lookup returns a constant.
 
 use std::path::Path;
 

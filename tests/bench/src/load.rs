@@ -1,4 +1,4 @@
-//! Calls of psid over one connection, as many at once as are wanted.
+//! Concurrent calls of psid over one connection.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -23,7 +23,7 @@ pub struct Connection {
     _driver: Rc<Driver>,
 }
 
-/// What drives the connection; it ends with the last use.
+/// The task of the connection; it ends with the last use.
 struct Driver(tokio::task::JoinHandle<()>);
 
 impl Drop for Driver {
@@ -65,7 +65,7 @@ impl Call {
 
 impl Connection {
     pub async fn open(socket: &Path) -> Result<Self> {
-        // Until psid has told how many calls it takes at once, one.
+        // One call at a time until psid has announced its limit.
         let mut client = h2::client::Builder::new();
         client.initial_max_send_streams(1);
         let (sender, connection) = client.handshake(UnixStream::connect(socket).await?).await?;
@@ -75,7 +75,7 @@ impl Connection {
         Ok(Self { sender, _driver: Rc::new(Driver(driver)) })
     }
 
-    /// Makes a call that must succeed; how many bytes its answer has.
+    /// Makes a call that must succeed; returns the number of bytes of its answer.
     pub async fn call(&self, call: &Call) -> Result<usize> {
         let request = Request::post(format!("http://psid/{}", call.method))
             .header("content-type", "application/grpc")
@@ -102,14 +102,14 @@ impl Connection {
     }
 }
 
-/// Runs what is measured on a thread of its own, where the load is made.
+/// Runs a measurement on a thread of its own, on which the load is made.
 pub fn run<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tokio::task::LocalSet::new().block_on(&runtime, work)
 }
 
-/// Calls over one connection for a while, `in_flight` at a time, each of `calls` in turn; the rate per
-/// second.
+/// Calls over one connection for a while, `in_flight` at a time, each of `calls` in turn; returns
+/// the rate per second.
 pub async fn rate(
     connection: &Connection,
     calls: &Rc<[Call]>,

@@ -1,7 +1,7 @@
-//! `make bench`: each figure that psi promises, measured in turn with what it is compared to, in one run.
+//! `make bench`: each figure that psi promises, measured in turn with its comparison in one run.
 //!
-//! psi-bench [--quick] [--only NAME]... [--target FOLDER]   the figures
-//! psi-bench budget [--target FOLDER]                       instructions of a lookup, against budget.toml
+//! psi-bench [--quick] [--only NAME]... [--target DIRECTORY]   the figures
+//! psi-bench budget [--target DIRECTORY]                       instructions of a lookup, against budget.toml
 //! psi-bench echo SOCKET                                    the bare tonic service, as a process of its own
 
 mod echo;
@@ -92,12 +92,12 @@ fn measure(options: &Options) -> Result<()> {
     if options.only.is_empty() { publish(&rows, options) } else { Ok(()) }
 }
 
-/// What is left behind: JSON in any case; the page and the plot beside this program after a full run.
+/// The results: JSON in any case; the page and the plot beside this program after a full run.
 fn publish(rows: &[Row], options: &Options) -> Result<()> {
-    let (date, revision) = (said_by("date", &["-u", "+%F %H:%M UTC"]), revision());
+    let (date, revision) = (output_of("date", &["-u", "+%F %H:%M UTC"]), revision());
     let about = json!({
         "date": date, "revision": revision, "quick": options.quick,
-        "kernel": said_by("uname", &["-sr"]), "cores": std::thread::available_parallelism()?.get(),
+        "kernel": output_of("uname", &["-sr"]), "cores": std::thread::available_parallelism()?.get(),
     });
     let path = options.target.join("bench.json");
     std::fs::write(&path, serde_json::to_string_pretty(&report::json(rows, &about))?)?;
@@ -111,7 +111,8 @@ fn publish(rows: &[Row], options: &Options) -> Result<()> {
     let directory = repository().join("tests/bench");
     std::fs::write(directory.join("results.svg"), plot)?;
     let page = directory.join("RESULTS.md");
-    let head = format!("`make bench` at {revision}, {date}, {}:\n\n", said_by("uname", &["-srm"]));
+    let head =
+        format!("`make bench` at {revision}, {date}, {}:\n\n", output_of("uname", &["-srm"]));
     let text = between_marks(&std::fs::read_to_string(&page)?, &(head + &report::markdown(rows)))?;
     std::fs::write(&page, text)?;
     println!("{}", page.display());
@@ -129,7 +130,7 @@ fn between_marks(page: &str, table: &str) -> Result<String> {
 fn revision() -> String {
     let repository = repository();
     let git =
-        |args: &[&str]| said_by("git", &[&["-C", &repository.to_string_lossy()], args].concat());
+        |args: &[&str]| output_of("git", &[&["-C", &repository.to_string_lossy()], args].concat());
     let changed = if git(&["status", "--porcelain", "--", "driver", "daemon", "common", "proto"])
         .is_empty()
     {
@@ -140,10 +141,12 @@ fn revision() -> String {
     git(&["rev-parse", "--short", "HEAD"]) + changed
 }
 
-fn said_by(program: &str, args: &[&str]) -> String {
+fn output_of(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output();
-    output
-        .map_or_else(|_| String::new(), |said| String::from_utf8_lossy(&said.stdout).trim().into())
+    output.map_or_else(
+        |_| String::new(),
+        |output| String::from_utf8_lossy(&output.stdout).trim().into(),
+    )
 }
 
 /// The repository.

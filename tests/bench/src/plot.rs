@@ -1,4 +1,4 @@
-//! The figures as bars, each as long as the share of its target that it takes.
+//! The figures as bars, each as long as its share of the target.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! What was measured, beside its target: for a terminal, as JSON, and as a table for RESULTS.md.
+//! The results beside their targets: for a terminal, as JSON, and as a table for RESULTS.md.
 
 use std::fmt::Write;
 
@@ -8,18 +8,18 @@ use crate::stats::Samples;
 
 /// One figure.
 pub struct Row {
-    /// What is measured.
+    /// The name of the figure.
     pub figure: &'static str,
     pub target: Target,
-    /// What is compared with the target.
+    /// The value that is compared with the target.
     pub measured: f64,
-    /// What it was made from.
+    /// The measurements of psi.
     pub ours: Side,
-    /// What was measured in turn with it.
+    /// The measurements of the comparison.
     pub beside: Side,
 }
 
-/// Measurements and what they are of.
+/// Measurements with their name.
 pub struct Side {
     pub what: String,
     pub unit: Unit,
@@ -81,7 +81,7 @@ impl Row {
         self.share() <= 1.0
     }
 
-    /// How much of what the target allows is used.
+    /// The share of the target that is used.
     pub fn share(&self) -> f64 {
         match self.target {
             Target::AtMost(limit, _) => self.measured / limit,
@@ -162,7 +162,7 @@ fn grouped(value: f64) -> String {
     out
 }
 
-/// A line as it is known, for who waits.
+/// A line for the terminal, printed as soon as it is known.
 pub fn line(row: &Row) -> String {
     let verdict = if row.is_met() { "met   " } else { "MISSED" };
     format!(

@@ -1,4 +1,4 @@
-//! Things measured in turn: what the machine does besides meets all of them alike.
+//! Interleaved measurements: other work of the machine affects all of them alike.
 
 use crate::Result;
 
@@ -43,7 +43,7 @@ impl Samples {
 pub fn alternate<const N: usize>(rounds: usize, probes: [Probe<'_>; N]) -> Result<[Samples; N]> {
     let mut values: [Vec<f64>; N] = std::array::from_fn(|_| Vec::with_capacity(rounds));
     for round in 0..=rounds {
-        // Nobody is always the one that comes after the same other one.
+        // The order rotates, so that no probe always follows the same other one.
         for turn in 0..N {
             let which = (turn + round) % N;
             let value = probes[which]()?;

@@ -1,4 +1,4 @@
-//! The two spellings of an instant that the wire needs.
+//! The two formats of an instant on the wire.
 
 use crate::clock::Millis;
 
@@ -14,7 +14,7 @@ pub fn iso8601(at: Millis) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
 }
 
-/// `Thu, 01 Jan 2026 00:00:00 GMT`, as HTTP's `Date` header wants it.
+/// `Thu, 01 Jan 2026 00:00:00 GMT`, the format of HTTP's `Date` header.
 pub fn http_date(at: Millis) -> String {
     let days = at / 86_400_000;
     let (year, month, day) = civil_date(days);

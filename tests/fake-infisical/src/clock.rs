@@ -1,11 +1,11 @@
-//! The fake's own notion of time, so that a test need not sleep.
+//! The fake's clock, which tests advance instead of waiting.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since 1970.
 pub type Millis = u64;
 
-/// The system's clock, plus whatever a test has advanced it by.
+/// The system's clock, plus the span by which a test has advanced it.
 #[derive(Default)]
 pub struct Clock {
     advanced: Millis,
@@ -16,7 +16,7 @@ impl Clock {
         self.real().saturating_add(self.advanced)
     }
 
-    /// The time for everybody else, whom no test advances.
+    /// The time of all other parties, which no test advances.
     pub fn real(&self) -> Millis {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)

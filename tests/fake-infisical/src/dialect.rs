@@ -1,10 +1,10 @@
-//! The generations of server in the wild, and how their query parameters differ.
+//! The generations of servers in use, and their query parameters.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-/// A generation of server. `v4` changed incompatibly within itself: a parameter was renamed and
-/// two defaults flipped, so a client that names only one spelling silently loses its imports.
+/// A generation of server. `v4` changed incompatibly within itself: a parameter was renamed and two
+/// defaults changed, so a client that uses only one spelling silently loses its imports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 pub enum Dialect {
     /// Before September 2025: `v4` answers the bare route-404
@@ -21,19 +21,19 @@ pub enum Dialect {
     V4Current,
 }
 
-/// Which of the two secrets APIs a request addresses. `v3` is the same on every server.
+/// The secrets API of a request. `v3` is the same on every server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Api {
     V3,
     V4,
 }
 
-/// What a secrets query is called, and what it means when it says nothing.
+/// The names and defaults of a secrets query.
 pub struct Spelling {
     pub imports: &'static str,
     pub imports_by_default: bool,
     pub expand_by_default: bool,
-    /// The list is answered 304 by the handler itself, with an ETag that is not a body hash
+    /// The handler itself answers the list with 304, with an ETag that is not a body hash
     pub native_etag: bool,
 }
 
@@ -42,7 +42,7 @@ impl Dialect {
         self != Self::V3Only
     }
 
-    /// Secret names with spaces were refused before the first `v4`.
+    /// Secret names with spaces are rejected before the first `v4`.
     pub fn allows_spaces_in_names(self) -> bool {
         self != Self::V3Only
     }

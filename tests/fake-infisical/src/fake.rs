@@ -1,4 +1,4 @@
-//! Everything the server knows, in one place.
+//! All of the server's state.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::auth::permissions::PermissionCache;
 use crate::auth::tokens::TokenLedger;
 use crate::clock::Clock;
 use crate::dialect::Dialect;
-use crate::fault::book::FaultBook;
+use crate::fault::rules::FaultRules;
 use crate::journal::Journal;
 use crate::metadata::Sessions;
 use crate::settings::Settings;
@@ -27,7 +27,7 @@ pub struct FakeInfisical {
     pub limiter: Limiter,
     pub permissions: PermissionCache,
     pub etags: Etags,
-    pub faults: FaultBook,
+    pub faults: FaultRules,
     pub journal: Journal,
 }
 
@@ -43,17 +43,17 @@ impl FakeInfisical {
             limiter: Limiter::default(),
             permissions: PermissionCache::default(),
             etags: Etags::default(),
-            faults: FaultBook::default(),
+            faults: FaultRules::default(),
             journal: Journal::default(),
         }
     }
 }
 
-/// The fake as the two ports share it.
+/// The fake, shared by the ports.
 #[derive(Clone)]
 pub struct Shared {
     fake: Arc<Mutex<FakeInfisical>>,
-    /// Woken at each arrival, for the control port's waiting count
+    /// Notified at each arrival, for the control port's waiting count
     pub arrivals: Arc<Notify>,
 }
 
@@ -62,7 +62,7 @@ impl Shared {
         Self { fake: Arc::new(Mutex::new(fake)), arrivals: Arc::new(Notify::new()) }
     }
 
-    /// A handler that panicked has lost its own request, not the whole fake.
+    /// A handler that panicked has lost its own request only.
     pub fn lock(&self) -> MutexGuard<'_, FakeInfisical> {
         self.fake.lock()
     }

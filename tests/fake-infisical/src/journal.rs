@@ -1,4 +1,4 @@
-//! What the clients did: the request log and the counters.
+//! The request log and the counters.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use crate::api::route::Endpoint;
 use crate::clock::Millis;
 use crate::http::request::Request;
 
-/// One public request, as `GET /log` shows it. Nothing is masked: a test may want to see that
-/// the right token was sent, or that a secret never was.
+/// A public request, as `GET /log` shows it. Nothing is masked: a test may check that the right
+/// token was sent, or that a secret never was.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
@@ -24,11 +24,11 @@ pub struct Entry {
     body: String,
     /// Null until answered; a hung request stays so
     status: Option<u16>,
-    /// The kind of the fault that met it
+    /// The kind of the applied fault
     fault: Option<&'static str>,
 }
 
-/// Counted at arrival, whatever fault comes next; never reset.
+/// Counted at arrival, whatever fault follows; never reset.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stats {
@@ -47,9 +47,9 @@ pub struct Journal {
     arrived: usize,
 }
 
-/// Names a request in the log until its answer is known. A cleared log forgets it.
+/// Identifies a request in the log until it is answered. A cleared log drops it.
 #[derive(Clone, Copy)]
-pub struct Ticket(usize);
+pub struct EntryId(usize);
 
 impl Journal {
     pub fn arrive(
@@ -58,7 +58,7 @@ impl Journal {
         endpoint: Option<&Endpoint>,
         fault: Option<&'static str>,
         at_ms: Millis,
-    ) -> Ticket {
+    ) -> EntryId {
         self.stats.requests += 1;
         match endpoint {
             Some(Endpoint::Login(_)) => self.stats.logins += 1,
@@ -79,14 +79,14 @@ impl Journal {
             status: None,
             fault,
         });
-        Ticket(self.arrived)
+        EntryId(self.arrived)
     }
 
-    pub fn answered(&mut self, ticket: Ticket, status: u16) {
+    pub fn answered(&mut self, entry: EntryId, status: u16) {
         if status == 304 {
             self.stats.not_modified += 1;
         }
-        if let Some(entry) = self.entries.iter_mut().rfind(|e| e.n == ticket.0) {
+        if let Some(entry) = self.entries.iter_mut().rfind(|e| e.n == entry.0) {
             entry.status = Some(status);
         }
     }

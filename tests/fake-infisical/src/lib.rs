@@ -1,13 +1,13 @@
-//! A fake of the Infisical server, faithful enough that its official SDKs cannot tell.
+//! A fake of the Infisical server, with which the official SDKs work unchanged.
 //!
-//! Everything the server knows lives in one [`fake::FakeInfisical`] behind one lock, and every request
-//! is answered by a plain function of it: no handler waits, so no two requests interleave.
-//! Only the sockets are asynchronous, because that is where the faults act.
+//! The server's state is in one [`fake::FakeInfisical`] behind one lock, and every request is
+//! answered by a plain function of it: no handler waits, so no two requests interleave. Only the
+//! sockets are asynchronous, because the faults apply there.
 //!
-//! In the order a request meets them: [`net`] accepts, [`http`] reads, [`fault`] may interfere,
-//! [`api`] checks and answers from [`auth`], [`state`] and [`secrets`], and [`http`] writes.
-//! [`metadata`] is another port, on which the clouds tell a machine who it is.
-//! [`control`] is the second port, from which a test steers all of it.
+//! In the order of a request: [`net`] accepts, [`http`] reads, [`fault`] may interfere, [`api`]
+//! checks and answers from [`auth`], [`state`] and [`secrets`], and [`http`] writes. [`metadata`]
+//! is another port, with the metadata services of clouds. [`control`] is the port by which tests
+//! control the fake.
 
 mod api;
 mod auth;

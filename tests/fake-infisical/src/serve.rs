@@ -14,7 +14,7 @@ use crate::cli::Cli;
 use crate::clock::Clock;
 use crate::control::Control;
 use crate::fake::{FakeInfisical, Shared};
-use crate::net::{Face, gate, tls};
+use crate::net::{PublicPort, gate, tls};
 use crate::state::State;
 
 /// Serves until SIGTERM or SIGINT.
@@ -24,7 +24,7 @@ pub fn run() -> Result<(), Box<dyn Error>> {
 }
 
 async fn serve(cli: Cli) -> Result<(), Box<dyn Error>> {
-    // Before the announcement: whoever reads it may kill us at once
+    // Before the announcement: its reader may send a signal at once
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
 
@@ -42,8 +42,9 @@ async fn serve(cli: Cli) -> Result<(), Box<dyn Error>> {
         _ => (None, None),
     };
     let scheme = if acceptor.is_some() { "https" } else { "http" };
-    let (gate, public) = gate::open(cli.listen, acceptor, shared.clone(), Face::Api).await?;
-    let (near, metadata) = gate::open(cli.metadata, None, shared.clone(), Face::Metadata).await?;
+    let (gate, public) = gate::open(cli.listen, acceptor, shared.clone(), PublicPort::Api).await?;
+    let (near, metadata) =
+        gate::open(cli.metadata, None, shared.clone(), PublicPort::Metadata).await?;
     let listener = TcpListener::bind(cli.control).await?;
     let control = listener.local_addr()?;
     tokio::spawn(Control::new(shared, gate, near).serve(listener));

@@ -1,4 +1,4 @@
-//! Switches of the server as a whole. What breaks single requests is a fault instead.
+//! Settings of the server as a whole. Faults affect single requests.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,34 +7,33 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Settings {
     pub token_design: TokenDesign,
-    /// Signs every token. It outlives a restart of the fake, as a real server's does;
-    /// changing it makes every token out there an "invalid signature".
+    /// Signs every token. It survives a restart of the fake, as with a real server; a change makes
+    /// every issued token an "invalid signature".
     pub auth_secret: String,
     /// Logins answer `expiresIn: 0`, with a token that has no `exp`
     pub expires_in_zero: bool,
-    /// An expired token is a 401, as the documentation says, not the 403 that the code sends
+    /// An expired token is a 401, as documented, not the 403 of the code
     #[serde(rename = "tokenExpired401")]
     pub token_expired_401: bool,
-    /// A GCP ID token that is not taken is a 500, as until 2026
+    /// A rejected GCP ID token is a 500, as until 2026
     #[serde(rename = "gcpRefusal500")]
     pub gcp_refusal_500: bool,
-    /// AWS and GCP identities without a list of what may log in are refused, as from v0.167 on. The texts are
-    /// those of the server's other resources that log in so
+    /// AWS and GCP identities without an allowlist are refused, as from v0.167 on. The texts are those of the server's
+    /// other resources with such logins
     pub require_trust_binding: bool,
-    /// How far the server's wall clock is off: shifts `iat`, `exp` and the `Date` header
+    /// The error of the server's wall clock: shifts `iat`, `exp` and the `Date` header
     pub clock_skew_seconds: i64,
-    /// What an identity may describe but not read comes as a placeholder in a 200, not as a 403
+    /// A value that may be described but not read is a placeholder in a 200, not a 403
     pub hidden_values: bool,
     /// Requests per minute, route and client address, as in the cloud; none when self-hosted
     pub rate_limit: Option<RateLimit>,
-    /// How long a change of permissions goes unnoticed. The server has 10; 0 makes changes act at once
+    /// The delay of a change of permissions. The server has 10; 0 makes changes take effect at once
     pub permission_cache_seconds: u64,
     /// How long the tag of a listing is kept after the project's last 200
     pub etag_seconds: u64,
-    /// What becomes of a reference that leads nowhere, or to an empty value. By default the
-    /// dialect decides
+    /// The result of a reference to nothing or to an empty value. By default the dialect decides
     pub unresolved_references: Option<Unresolved>,
-    /// v3's batch route knows `projectSlug` alone, as in 2024
+    /// v3's batch route accepts `projectSlug` only, as in 2024
     pub batch_by_slug: bool,
 }
 
@@ -58,7 +57,7 @@ impl Default for Settings {
     }
 }
 
-/// What a reference that leads nowhere turns into.
+/// The result of an unresolvable reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unresolved {
@@ -68,7 +67,7 @@ pub enum Unresolved {
     Text,
 }
 
-/// How the server keeps access tokens.
+/// The design of access tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenDesign {
@@ -78,8 +77,8 @@ pub enum TokenDesign {
     Old,
 }
 
-/// Each route has its own window, of its category's size unless it has one of its own; what is
-/// named by neither is unlimited.
+/// Each route has its own window, of its category's size unless it has its own; routes with neither
+/// are unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RateLimit {

@@ -1,6 +1,6 @@
-//! Text as JavaScript sees it.
+//! Text with JavaScript's rules.
 
-/// `String.prototype.trim`: unlike Rust's, it takes a byte order mark for a blank, and NEL for none.
+/// `String.prototype.trim`: unlike Rust's, it removes a byte order mark and keeps NEL.
 pub fn js_trim(text: &str) -> &str {
     let is_blank = |c: char| c == '\u{feff}' || (c.is_whitespace() && c != '\u{85}');
     text.trim_matches(is_blank)

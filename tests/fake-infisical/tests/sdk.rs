@@ -1,6 +1,6 @@
-//! The proof: the official Python and Node SDKs take the fake for the server.
+//! The official Python and Node SDKs work with the fake as with the server.
 //!
-//! Fails where the SDKs cannot be installed; a skipped proof would be none.
+//! Fails if the SDKs cannot be installed: the test is never skipped.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

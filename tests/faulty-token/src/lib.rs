@@ -1,5 +1,5 @@
-//! A PKCS#11 module in front of another one, `$FAULTY_TOKEN_MODULE`: it notes each call and spoils those
-//! that files in `$FAULTY_TOKEN_FOLDER` name. So tests have what tokens in software never do.
+//! A PKCS#11 module in front of another one, `$FAULTY_TOKEN_MODULE`: it logs each call, and makes
+//! the faults that files in `$FAULTY_TOKEN_DIRECTORY` name, which software tokens never have.
 //!
 //! | file | what it does |
 //! |---|---|
@@ -30,7 +30,8 @@ fn real() -> &'static CK_FUNCTION_LIST {
     static REAL: OnceLock<CK_FUNCTION_LIST> = OnceLock::new();
     REAL.get_or_init(|| {
         let path = std::env::var_os("FAULTY_TOKEN_MODULE").expect("FAULTY_TOKEN_MODULE");
-        // SAFETY: it is a PKCS#11 module, whose C_GetFunctionList gives a list that stays as it is.
+        // SAFETY: it is a PKCS#11 module, whose C_GetFunctionList returns a list that does not
+        // change.
         unsafe {
             let library = libloading::Library::new(path).expect("the module loads");
             let get: libloading::Symbol<
@@ -47,14 +48,15 @@ fn real() -> &'static CK_FUNCTION_LIST {
 }
 
 fn file(name: &str) -> PathBuf {
-    PathBuf::from(std::env::var_os("FAULTY_TOKEN_FOLDER").expect("FAULTY_TOKEN_FOLDER")).join(name)
+    PathBuf::from(std::env::var_os("FAULTY_TOKEN_DIRECTORY").expect("FAULTY_TOKEN_DIRECTORY"))
+        .join(name)
 }
 
 fn number(name: &str) -> Option<CK_ULONG> {
     fs::read_to_string(file(name)).ok()?.trim().parse().ok()
 }
 
-/// Whether the token is out, or was and nobody has looked again.
+/// Whether the token is out, or was and the module has not been initialised since.
 fn is_away() -> bool {
     if file("pulled").exists() {
         IS_STALE.store(true, Ordering::SeqCst);
@@ -62,8 +64,8 @@ fn is_away() -> bool {
     IS_STALE.load(Ordering::SeqCst)
 }
 
-/// Before each call: what it returns instead of being made.
-fn spoiled(call: &str) -> Option<CK_RV> {
+/// The return value of a call that is not made.
+fn fault_of(call: &str) -> Option<CK_RV> {
     let calls = fs::OpenOptions::new().create(true).append(true).open(file("calls"));
     calls.and_then(|mut calls| calls.write_all(format!("{call}\n").as_bytes())).expect("calls");
     while file(&format!("hang-{call}")).exists() {
@@ -88,15 +90,15 @@ fn spoiled(call: &str) -> Option<CK_RV> {
 macro_rules! functions {
     ($($name:ident($($arg:ident: $type:ty),*);)*) => {
         $(unsafe extern "C" fn $name($($arg: $type),*) -> CK_RV {
-            if let Some(value) = spoiled(stringify!($name)) {
+            if let Some(value) = fault_of(stringify!($name)) {
                 return value;
             }
-            // SAFETY: the caller's arguments, as they came.
+            // SAFETY: the caller's arguments, unchanged.
             unsafe { real().$name.expect(stringify!($name))($($arg),*) }
         })*
 
-        /// The other module's list with these functions in it.
-        fn spoilable() -> CK_FUNCTION_LIST {
+        /// The other module's list with these functions replaced.
+        fn with_faults() -> CK_FUNCTION_LIST {
             let mut list = *real();
             $(list.$name = Some($name);)*
             list
@@ -120,13 +122,13 @@ functions! {
     C_Sign(session: CK_SESSION_HANDLE, input: *mut CK_BYTE, input_length: CK_ULONG, output: *mut CK_BYTE, output_length: *mut CK_ULONG);
 }
 
-/// Those whose answers are changed.
+/// The functions whose results are changed.
 fn list() -> CK_FUNCTION_LIST {
     CK_FUNCTION_LIST {
         C_GetSlotList: Some(slots_of_what_is_there),
         C_GetTokenInfo: Some(token_with_more_flags),
         C_Decrypt: Some(decryption_of_any_length),
-        ..spoilable()
+        ..with_faults()
     }
 }
 
@@ -140,12 +142,12 @@ unsafe extern "C" fn slots_of_what_is_there(
         unsafe { *count = 0 };
         return CKR_OK;
     }
-    // SAFETY: the caller's arguments, as they came.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { C_GetSlotList(present, slots, count) }
 }
 
 unsafe extern "C" fn token_with_more_flags(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO) -> CK_RV {
-    // SAFETY: the caller's arguments, as they came; the other module has filled in the info.
+    // SAFETY: the caller's arguments, unchanged; the other module has filled in the info.
     unsafe {
         let done = C_GetTokenInfo(slot, info);
         if let (Some(flags), CKR_OK) = (number("flags"), done) {
@@ -162,7 +164,7 @@ unsafe extern "C" fn decryption_of_any_length(
     output: *mut CK_BYTE,
     length: *mut CK_ULONG,
 ) -> CK_RV {
-    // SAFETY: the caller's arguments, as they came; the length is the caller's own.
+    // SAFETY: the caller's arguments, unchanged; the length is the caller's own.
     unsafe {
         let done = C_Decrypt(session, input, input_length, output, length);
         if output.is_null() && file("absurd").exists() {
@@ -172,15 +174,15 @@ unsafe extern "C" fn decryption_of_any_length(
     }
 }
 
-/// Where a PKCS#11 module begins.
+/// The entry point of a PKCS#11 module.
 ///
 /// # Safety
-/// `list` is where the caller keeps a pointer.
+/// `list` must be a valid pointer to the caller's list pointer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn C_GetFunctionList(list: *mut CK_FUNCTION_LIST_PTR) -> CK_RV {
     static LIST: OnceLock<CK_FUNCTION_LIST> = OnceLock::new();
     let own = LIST.get_or_init(self::list);
-    // SAFETY: as the caller says. Nobody writes to the list.
+    // SAFETY: the caller's contract. Nothing writes to the list.
     unsafe { *list = std::ptr::from_ref(own).cast_mut() };
     CKR_OK
 }

@@ -1,10 +1,9 @@
 /*
- * Gives psid a boot clock and a wall clock that only a test moves. The monotonic clock, on which psid
- * waits, goes on: so after a step psid sees what a host that was suspended sees. Loaded with LD_PRELOAD
- * into a psid as it is built; see clock.rs.
+ * Gives psid a boot clock and a wall clock that only a test moves. The monotonic clock, on which psid waits,
+ * continues, so a step is like a suspend. LD_PRELOAD loads it into an unmodified psid; see clock.rs.
  *
- *   PSI_CLOCK  a file of two numbers of 64 bits, in the host's byte order: the milliseconds that
- *              CLOCK_BOOTTIME and CLOCK_REALTIME show. It is mapped, so that a step is seen at once.
+ *   PSI_CLOCK  a file of two numbers of 64 bits, in the host's byte order: the milliseconds of
+ *              CLOCK_BOOTTIME and CLOCK_REALTIME. It is mapped, so that a step takes effect at once.
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -1,4 +1,4 @@
-//! A clock that only a test moves: psid's boot clock and wall clock.
+//! A clock that only the test moves: psid's boot clock and wall clock.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -11,17 +11,18 @@ use parking_lot::Mutex;
 use crate::preload::preload_library;
 use crate::{Instance, Start};
 
-/// The clock of every psid that [`Clock::on`] gave it to. It stands still between two steps, so that a
-/// slow machine changes no age. The monotonic clock goes on: a step is to psid what a suspend is.
+/// The clock of every psid that [`Clock::on`] gave it to. It does not move between two steps, so a
+/// slow machine changes no age. The monotonic clock continues, so a step is like a suspend for
+/// psid.
 pub struct Clock {
     file: File,
     path: PathBuf,
-    /// On the boot clock and on the wall clock, in milliseconds.
+    /// The boot clock and the wall clock, in milliseconds.
     shows: Mutex<[i64; 2]>,
 }
 
 impl Clock {
-    /// A clock that shows the host's time.
+    /// A clock that starts at the host's time.
     pub fn of(instance: &Instance) -> Self {
         let path = instance.run().join("clock");
         let shows = [ClockId::CLOCK_BOOTTIME, ClockId::CLOCK_REALTIME].map(|clock| {

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use super::fake_infisical::{FakeInfisical, PROJECT};
 use super::token::Token;
 
-/// A config for one fake. What a field does not say is added by [`Config::with`].
+/// A config for one fake. [`Config::with`] adds other lines.
 #[derive(Clone)]
 pub struct Config {
     /// Lines of `[cache]`.
@@ -16,12 +16,12 @@ pub struct Config {
     pub infisical: String,
     /// Lines of `[providers.infisical.auth]`.
     pub auth: String,
-    /// Whatever else, with its own headings.
+    /// Other tables.
     pub rest: String,
 }
 
 impl Config {
-    /// The tpm backend, one project `myproject`, and a refresh that does not come by itself.
+    /// The tpm backend, one project `myproject`, and no scheduled refresh.
     pub fn of(fake: &FakeInfisical) -> Self {
         let mut infisical = format!("api_url = \"{}\"\ntimeout = \"5s\"\n", fake.url());
         if let Some(ca) = fake.ca() {
@@ -38,8 +38,8 @@ impl Config {
         }
     }
 
-    /// Entries are old after a second: then each lookup asks the provider, and takes an entry only
-    /// in its place. Psid refreshes as often.
+    /// Entries are stale after a second: then each lookup makes a request and uses the entry only
+    /// if it fails. psid refreshes as often.
     pub fn short_lived(mut self) -> Self {
         self.cache += "refresh_interval = \"1s\"\nrefresh_jitter = \"1ms\"\n";
         self
@@ -58,7 +58,7 @@ impl Config {
         self
     }
 
-    /// How long one request to the provider may take.
+    /// The timeout of one request to the provider.
     pub fn timeout(mut self, timeout: &str) -> Self {
         self.infisical = self.infisical.replace("\"5s\"", &format!("\"{timeout}\""));
         self
@@ -76,7 +76,7 @@ impl Config {
         self
     }
 
-    /// A workload that reads one folder of the project.
+    /// A workload that reads one directory of the project.
     pub fn workload(mut self, name: &str, path: &str, recursive: bool) -> Self {
         self.rest += &format!(
             "[workloads.\"{name}\"]\nprovider = \"infisical\"\n\

@@ -1,4 +1,4 @@
-//! One call of psi-driver or psictl, with exactly the environment that is wanted.
+//! One call of psi-driver or psictl, with exactly the given environment.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -23,10 +23,10 @@ pub struct Driver {
     user: Option<(u32, u32)>,
 }
 
-/// What became of it.
+/// The result of a call.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The exit code.
+    /// The exit status.
     pub code: i32,
     /// All of stdout.
     pub stdout: Vec<u8>,
@@ -35,7 +35,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// All of stdout, for people.
+    /// All of stdout, as text.
     pub fn stdout_text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
@@ -57,36 +57,36 @@ impl Driver {
             .env("PSI_STATE_DIR", instance.state())
     }
 
-    /// By this program, whichever the command's own is.
+    /// Runs this program in place of the command's own.
     pub fn with_program(mut self, program: PathBuf) -> Self {
         self.program = program;
         self
     }
 
-    /// With `SECRET_ID`.
+    /// Sets `SECRET_ID`.
     pub fn id(self, id: impl AsRef<OsStr>) -> Self {
         self.env("SECRET_ID", id)
     }
 
-    /// With one more variable; there are no others than those that were given.
+    /// Adds a variable; the environment has no other ones.
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.environment.insert(name.into(), value.as_ref().into());
         self
     }
 
-    /// Without a variable.
+    /// Removes a variable.
     pub fn without(mut self, name: &str) -> Self {
         self.environment.remove(OsStr::new(name));
         self
     }
 
-    /// With these bytes on stdin.
+    /// Writes these bytes to stdin.
     pub fn stdin(mut self, bytes: impl AsRef<[u8]>) -> Self {
         self.stdin = bytes.as_ref().to_vec();
         self
     }
 
-    /// As another user, from a copy of the program that this user can reach.
+    /// Runs as another user, from a copy of the program that this user can execute.
     pub fn user(mut self, instance: &Instance, uid: u32, gid: u32) -> Self {
         let name = self.program.file_name().and_then(OsStr::to_str).unwrap();
         let copy = instance.run().join(name);
@@ -98,7 +98,7 @@ impl Driver {
         self
     }
 
-    /// The command, for a test that wires it itself.
+    /// The command, for a test that sets up its streams itself.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.args).env_clear().envs(&self.environment).current_dir("/");
@@ -122,7 +122,7 @@ impl Driver {
         run(self.command(), &self.stdin)
     }
 
-    /// Makes the call, which must succeed and say nothing on stderr; its stdout.
+    /// Makes the call, which must succeed with an empty stderr; returns its stdout.
     #[track_caller]
     pub fn ok(&self) -> Vec<u8> {
         let outcome = self.run();
@@ -142,7 +142,7 @@ impl Driver {
         serde_json::from_slice(&self.ok()).unwrap()
     }
 
-    /// Makes a call that reports: with code 0, or 1 where something is not well. Its stdout.
+    /// Makes a call that reports, with exit status 0, or 1 for findings; returns its stdout.
     #[track_caller]
     pub fn report(&self) -> String {
         let outcome = self.run();
@@ -157,8 +157,8 @@ impl Driver {
         serde_json::from_str(&self.report()).unwrap()
     }
 
-    /// Makes the call, which must fail with this code and one line on stderr, and nothing on stdout.
-    /// The line, without its end.
+    /// Makes the call, which must fail with this exit status, one line on stderr, and an empty
+    /// stdout. Returns the line without its end.
     #[track_caller]
     pub fn fails(&self, code: i32) -> String {
         let outcome = self.run();
@@ -169,7 +169,7 @@ impl Driver {
     }
 }
 
-/// The program of a command: what podman and scripts run is psi-driver's.
+/// The program of a command: psi-driver for what podman and scripts run.
 fn program_of(args: &[&str]) -> &'static str {
     const VERBS: [&str; 6] = ["lookup", "store", "delete", "list", "get", "health"];
     match args.first() {
@@ -178,7 +178,7 @@ fn program_of(args: &[&str]) -> &'static str {
     }
 }
 
-/// Stderr as each program must leave it: one line that begins with the program's name.
+/// Asserts that stderr is one line that begins with the program's name.
 #[track_caller]
 pub fn one_line(stderr: &str) -> String {
     let line = stderr.strip_suffix('\n').unwrap_or_else(|| panic!("no line: {stderr:?}"));
@@ -188,7 +188,7 @@ pub fn one_line(stderr: &str) -> String {
     line.to_owned()
 }
 
-/// Runs a program to its end, with these bytes on its stdin.
+/// Runs a program until it ends, with these bytes on its stdin.
 #[track_caller]
 pub fn run(mut command: Command, stdin: &[u8]) -> Outcome {
     let (reader, mut writer) = std::io::pipe().unwrap();
@@ -202,7 +202,7 @@ pub fn run(mut command: Command, stdin: &[u8]) -> Outcome {
     })
 }
 
-/// Runs a program to its end; its stdin is the caller's affair.
+/// Runs a program until it ends; the caller writes its stdin.
 #[track_caller]
 pub(crate) fn finish(mut command: Command) -> Outcome {
     command.stdout(Stdio::piped());

@@ -1,10 +1,10 @@
-//! The fake of Infisical, and what a test asks of it over its control port.
+//! The fake of Infisical, and the calls of its control port.
 //!
 //! Faults of one directory, key, route or identity, rate limits, delayed permissions, deleted
-//! identities and the like are in [`super::knobs`]: `fault_directory`, `fault_listing`,
+//! identities and others are in [`super::knobs`]: `fault_directory`, `fault_listing`,
 //! `fault_login`, `fault_identity`, `lose_route_once`, `limit`, `cache_permissions`,
-//! `end_membership`, `delete_identity`, `put_identity`, `change_client_secret`, `import`; the faults
-//! themselves in `knobs::fault`.
+//! `end_membership`, `delete_identity`, `put_identity`, `change_client_secret`, `import`; the
+//! faults themselves in `knobs::fault`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use super::process::Process;
 use super::programs::program;
 
-/// The fake's kinds of fault that answer, and not as Infisical would, without taking their time.
+/// The kinds of fault whose answer is not Infisical's and takes no time.
 pub const BROKEN_ANSWERS: [&str; 12] = [
     "reset",
     "reset-mid-body",
@@ -45,7 +45,7 @@ pub const CLIENT_SECRET: &str = "the-client-secret-of-the-identity";
 pub struct FakeInfisical {
     process: Process,
     /// Its seed and certificates.
-    folder: TempDir,
+    directory: TempDir,
     url: String,
     metadata: String,
     control: String,
@@ -53,31 +53,31 @@ pub struct FakeInfisical {
     args: Vec<String>,
 }
 
-/// A request as the fake logged it.
+/// A request in the fake's log.
 #[derive(Debug)]
 pub struct Request(pub Value);
 
 impl FakeInfisical {
-    /// A fake whose `prod` has these folders: path, then key, then value.
+    /// A fake whose `prod` has these directories: path, then key, then value.
     pub fn with(secrets: &Value) -> Self {
         Self::launch(&seed(secrets), &[])
     }
 
-    /// With options of fake-infisical besides.
+    /// The same with options of fake-infisical.
     pub fn with_options(secrets: &Value, options: &[&str]) -> Self {
         Self::launch(&seed(secrets), options)
     }
 
-    /// With this seed; [`seed`] makes the usual one.
+    /// A fake with this seed; [`seed`] makes the usual one.
     pub fn launch(seed: &Value, options: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("seed.json"), seed.to_string()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("seed.json"), seed.to_string()).unwrap();
         let mut args: Vec<String> = options.iter().map(ToString::to_string).collect();
-        args.extend(["--seed".into(), folder.path().join("seed.json").display().to_string()]);
+        args.extend(["--seed".into(), directory.path().join("seed.json").display().to_string()]);
         if options.contains(&"--tls") {
-            // The certificate is for this address and no other.
+            // The certificate is valid for this address only.
             args.extend(["--listen".into(), "127.0.0.1:0".into()]);
-            args.extend(["--tls-dir".into(), folder.path().join("tls").display().to_string()]);
+            args.extend(["--tls-dir".into(), directory.path().join("tls").display().to_string()]);
         } else {
             args.extend(["--listen".into(), format!("{}:0", own_address())]);
         }
@@ -86,7 +86,7 @@ impl FakeInfisical {
         let text = |key: &str| announced[key].as_str().map(str::to_owned);
         Self {
             process,
-            folder,
+            directory,
             url: text("url").unwrap(),
             metadata: text("metadata").unwrap(),
             control: text("control").unwrap(),
@@ -95,12 +95,12 @@ impl FakeInfisical {
         }
     }
 
-    /// What `api_url` is to be.
+    /// The `api_url` of the fake.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// What `metadata_url` is to be, in whichever cloud.
+    /// The `metadata_url` of the fake, for each cloud.
     pub fn metadata(&self) -> &str {
         &self.metadata
     }
@@ -115,7 +115,7 @@ impl FakeInfisical {
         self.process.kill();
     }
 
-    /// Another fake at the same address, in the state of its seed and an empty log.
+    /// Starts another fake at the same address, with its seed and an empty log.
     pub fn restart(&mut self) {
         self.kill();
         for (option, url) in [("--listen", &self.url), ("--metadata", &self.metadata)] {
@@ -127,21 +127,20 @@ impl FakeInfisical {
         self.control = announced["control"].as_str().unwrap().to_owned();
     }
 
-    /// The same, with a certificate of this kind; the authority stays.
+    /// The same with a certificate of this kind from the same authority.
     pub fn restart_with_certificate(&mut self, kind: &str) {
         let at = self.args.iter().position(|arg| arg == "--tls").unwrap();
         kind.clone_into(&mut self.args[at + 1]);
         self.restart();
     }
 
-    /// The next restart finds the state as it is now.
+    /// The next restart begins with the present state.
     pub fn keep_state(&self) {
         let state = self.control("GET", "/state", &Value::Null);
-        std::fs::write(self.folder.path().join("seed.json"), state.to_string()).unwrap();
+        std::fs::write(self.directory.path().join("seed.json"), state.to_string()).unwrap();
     }
 
-    /// Sends it a signal: one that is stopped accepts connections, for the kernel does that, and never
-    /// answers.
+    /// Sends it a signal: after SIGSTOP the kernel accepts connections, and the fake never answers.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);
     }
@@ -154,27 +153,27 @@ impl FakeInfisical {
         entries.into_iter().map(Request).collect()
     }
 
-    /// How many requests there were with this method and path prefix.
+    /// The number of requests with this method and path prefix.
     pub fn count(&self, method: &str, path: &str) -> u64 {
         self.await_count(method, path, 0)
     }
 
-    /// Logins by universal-auth so far.
+    /// The number of logins by universal-auth.
     pub fn logins(&self) -> u64 {
         self.logins_by("universal-auth")
     }
 
-    /// Logins by a method so far; `aws-auth`, as the route has it.
+    /// The number of logins by a method, such as `aws-auth`, by the route's name.
     pub fn logins_by(&self, method: &str) -> u64 {
         self.count("POST", &format!("/api/v1/auth/{method}/login"))
     }
 
-    /// Reads so far, of one secret or of a folder.
+    /// The number of reads of a secret or a directory.
     pub fn reads(&self) -> u64 {
         self.count("GET", "/api/v3/secrets") + self.count("GET", "/api/v4/secrets")
     }
 
-    /// Waits until there are so many.
+    /// Waits for at least this number of requests.
     #[track_caller]
     pub fn await_count(&self, method: &str, path: &str, at_least: u64) -> u64 {
         let target =
@@ -184,12 +183,12 @@ impl FakeInfisical {
         count
     }
 
-    /// Forgets the log.
+    /// Clears the log.
     pub fn clear_log(&self) {
         self.control("DELETE", "/log", &Value::Null);
     }
 
-    /// Every request meets this fault from now on.
+    /// Applies this fault to every request from now on.
     pub fn fault(&self, fault: &Value) {
         self.faults(&json!([{"fault": fault}]));
     }
@@ -199,7 +198,7 @@ impl FakeInfisical {
         self.control("PUT", "/faults", rules);
     }
 
-    /// No fault any more.
+    /// Ends all faults.
     pub fn heal(&self) {
         self.control("DELETE", "/faults", &Value::Null);
     }
@@ -209,17 +208,17 @@ impl FakeInfisical {
         self.control("PATCH", "/settings", changes);
     }
 
-    /// Moves the fake's clock: its tokens grow old.
+    /// Advances the fake's clock, by which its tokens expire.
     pub fn advance(&self, seconds: u64) {
         self.control("POST", "/clock", &json!({"advanceSeconds": seconds}));
     }
 
-    /// Changes what stands around the machine; `{"aws": {"role": null}}`.
+    /// Changes the cloud; `{"aws": {"role": null}}`.
     pub fn cloud(&self, changes: &Value) {
         self.control("PATCH", "/cloud", changes);
     }
 
-    /// The token of the service account `default:psid` of the cluster, with more to its order.
+    /// A token of the cluster's service account `default:psid`, with these changes.
     pub fn kubernetes_token(&self, order: &Value) -> String {
         let mut whole = json!({"namespace": "default", "name": "psid"});
         whole.as_object_mut().unwrap().extend(order.as_object().unwrap().clone());
@@ -253,19 +252,19 @@ impl FakeInfisical {
         self.control("POST", "/revoke", &json!({"token": token}));
     }
 
-    /// Sets a secret, behind the API's back.
+    /// Sets a secret without the API.
     pub fn put(&self, path: &str, key: &str, value: &str) {
         let body = json!({"project": PROJECT, "environment": "prod", "path": path, "key": key, "value": value});
         self.control("PUT", "/secret", &body);
     }
 
-    /// Removes a secret, behind the API's back.
+    /// Removes a secret without the API.
     pub fn remove(&self, path: &str, key: &str) {
         let body = json!({"project": PROJECT, "environment": "prod", "path": path, "key": key});
         self.control("DELETE", "/secret", &body);
     }
 
-    /// What the identity may do in the project; `null` is everything.
+    /// Sets the identity's permissions in the project; `null` is everything.
     pub fn permit(&self, rules: &Value) {
         let body = json!({"project": PROJECT, "identity": IDENTITY, "rules": rules});
         self.control("PUT", "/permission", &body);
@@ -302,12 +301,12 @@ impl Drop for FakeInfisical {
 }
 
 impl Request {
-    /// A member of the log's entry as text; empty when there is none.
+    /// A member of the log entry as text; empty if it is absent.
     pub fn text(&self, member: &str) -> &str {
         self.0[member].as_str().unwrap_or_default()
     }
 
-    /// A header; empty when there is none.
+    /// A header; empty if it is absent.
     pub fn header(&self, name: &str) -> &str {
         self.0["headers"][name].as_str().unwrap_or_default()
     }
@@ -318,7 +317,7 @@ impl Request {
     }
 }
 
-/// A seed with one identity, one project and these folders of `prod`.
+/// A seed with one identity, one project and these directories of `prod`.
 pub fn seed(secrets: &Value) -> Value {
     json!({
         "identities": [{
@@ -344,8 +343,8 @@ fn start(args: &[String]) -> (Process, Value) {
     (process, announced)
 }
 
-/// A loopback address that no other fake of these tests has: a fake that is started again finds
-/// its port free, whatever port the kernel gave to others meanwhile.
+/// A loopback address of this fake only: a restarted fake finds its port free, whatever port the
+/// kernel gave to others meanwhile.
 fn own_address() -> String {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! A host with psid, podman and quadlets of a test's own.
+//! A host with its own psid, podman and quadlets.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,20 +11,20 @@ use serde_json::{Value, json};
 use crate::podman::Podman;
 use crate::{Driver, FakeInfisical, Instance, Psid, program, run};
 
-/// Everything that a setup works on.
+/// Everything that a setup reads and writes.
 pub struct Host {
     /// The fake Infisical.
     pub infisical: FakeInfisical,
     /// The files of psi.
     pub instance: Instance,
-    /// The running psid; none while it is stopped.
+    /// The running psid; `None` while it is stopped.
     pub psid: Option<Psid>,
-    /// Podman, with a store of its own.
+    /// Podman with its own store.
     pub podman: Podman,
 }
 
 impl Host {
-    /// A host whose config has these workloads besides the fake.
+    /// A host whose config has these workloads and the fake.
     pub fn of(secrets: &Value, workloads: &str) -> Self {
         let infisical = FakeInfisical::with(secrets);
         let instance = Instance::of(&infisical);
@@ -35,7 +35,7 @@ impl Host {
         host
     }
 
-    /// A host around an instance that is configured already; psid is not started.
+    /// A host with a configured instance; psid is not started.
     pub fn around(instance: Instance) -> Self {
         let infisical = FakeInfisical::with(&json!({}));
         let host = Self { podman: Podman::of(&instance), psid: None, instance, infisical };
@@ -55,7 +55,7 @@ impl Host {
         self.instance.configure(&config);
     }
 
-    /// Likewise, and psid follows.
+    /// Writes a config with these workloads and reloads psid.
     pub fn reconfigure(&mut self, workloads: &str) {
         self.configure(workloads);
         self.psid.as_mut().unwrap().reload();
@@ -63,7 +63,7 @@ impl Host {
 
     /// The directory of the quadlets.
     pub fn quadlets(&self) -> PathBuf {
-        self.instance.folder().join("quadlets")
+        self.instance.directory().join("quadlets")
     }
 
     /// The text of a workload's drop-in.
@@ -77,7 +77,7 @@ impl Host {
         self.quadlets().join(format!("{workload}.container.d/50-psi.conf"))
     }
 
-    /// A call of psi-driver that finds this host's podman.
+    /// A psi-driver call that finds this host's podman.
     pub fn driver(&self, args: &[&str]) -> Driver {
         let environment = self.podman.environment();
         environment
@@ -89,7 +89,7 @@ impl Host {
         self.setup_with(&program("psi-driver"), args)
     }
 
-    /// Likewise, with another path of psi-driver in podman's commands.
+    /// `psictl setup` with another path of psi-driver in podman's commands.
     pub fn setup_with(&self, program: &Path, args: &[&str]) -> Driver {
         let quadlets = self.quadlets();
         let (program, quadlets) = (program.to_str().unwrap(), quadlets.to_str().unwrap());
@@ -103,13 +103,13 @@ impl Host {
         self.setup(&[&["--json"], args].concat()).json()
     }
 
-    /// A dry run, as JSON, whose exit code must be this.
+    /// A dry run with this exit status, as JSON.
     #[track_caller]
     pub fn dry_run(&self, code: i32) -> Value {
         let outcome = self.setup(&["--dry-run", "--json"]).run();
-        let told = String::from_utf8(outcome.stdout).unwrap();
-        assert_eq!((outcome.code, outcome.stderr.as_str()), (code, ""), "{told}");
-        serde_json::from_str(&told).unwrap()
+        let printed = String::from_utf8(outcome.stdout).unwrap();
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (code, ""), "{printed}");
+        serde_json::from_str(&printed).unwrap()
     }
 
     /// Podman's ids, by name.
@@ -120,14 +120,14 @@ impl Host {
         pairs.map(|(name, id)| (name.to_owned(), id.to_owned())).collect()
     }
 
-    /// Which file podman's record is, and when it was written: another one after each write.
+    /// The inode and time of podman's record: they change with each write.
     #[track_caller]
     pub fn record(&self) -> (u64, i64, i64) {
-        let record = fs::metadata(self.podman.secrets_folder().join("secrets.json")).unwrap();
+        let record = fs::metadata(self.podman.secrets_directory().join("secrets.json")).unwrap();
         (record.ino(), record.mtime(), record.mtime_nsec())
     }
 
-    /// What a lookup through podman's own commands for a secret gives.
+    /// The output of a secret's lookup command in podman's record.
     #[track_caller]
     pub fn lookup(&self, name: &str) -> String {
         let options = self.podman.driver_options(name);
@@ -153,7 +153,7 @@ impl Host {
     }
 }
 
-/// `[workloads.NAME]` with these folders and whether they are recursive.
+/// `[workloads.NAME]` with these directories and whether they are recursive.
 pub fn workload(name: &str, sources: &[(&str, bool)]) -> String {
     let sources = sources.iter().map(|(path, recursive)| {
         format!("{{ project = \"myproject\", path = \"{path}\", recursive = {recursive} }}")
@@ -162,10 +162,10 @@ pub fn workload(name: &str, sources: &[(&str, bool)]) -> String {
     format!("[workloads.\"{name}\"]\nprovider = \"infisical\"\nsecrets = [{sources}]\n")
 }
 
-/// What quadlet makes of the units in a folder; a panic when it finds anything wrong.
+/// The units that quadlet generates from a directory; panics if it reports an error.
 #[track_caller]
 pub fn generate(quadlets: &Path) -> String {
-    let own = crate::target_folder().join("tools/quadlet");
+    let own = crate::target_directory().join("tools/quadlet");
     let places = [own, "/usr/libexec/podman/quadlet".into(), "/usr/lib/podman/quadlet".into()];
     let quadlet = places.iter().find(|path| path.exists());
     let quadlet = quadlet.expect("no quadlet: run tests/deps.sh, which fetches one");

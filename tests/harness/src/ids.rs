@@ -1,8 +1,8 @@
-//! Ids as podman makes them, and references as people write them.
+//! Ids as podman makes them, and references.
 
 use serde_json::json;
 
-/// An id of podman's form, another one for each number.
+/// An id in podman's form for each number.
 pub fn id(number: u32) -> String {
     format!("{number:025x}")
 }

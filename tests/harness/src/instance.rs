@@ -1,4 +1,4 @@
-//! The files of one psi: config, state, credentials and socket in a folder of their own.
+//! The files of one psi: config, state, credentials and socket in a directory.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -9,31 +9,32 @@ use tempfile::TempDir;
 use super::config::Config;
 use super::driver::Driver;
 use super::fake_infisical::{CLIENT_SECRET, FakeInfisical};
+use super::ids::{id, reference};
 use super::psid::{Psid, Start};
 
-/// The systemd credential in which psid finds its key.
+/// The systemd credential with psid's key.
 const KEY_CREDENTIAL: &str = "psi-cache-key";
-/// The one in which the config's identity has its secret.
+/// The credential with the client secret of the config's identity.
 const SECRET_CREDENTIAL: &str = "infisical-client-secret";
 
-/// A folder with `etc`, `state`, `cred` and `run` below it; it goes with the value.
+/// A directory with `etc`, `state`, `cred` and `run`; it is removed with the value.
 pub struct Instance {
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Instance {
     /// An empty instance: no config, no key.
     pub fn empty() -> Self {
-        // A socket's path has less than 108 bytes.
-        let folder = tempfile::Builder::new().prefix("psi-").tempdir_in("/tmp").unwrap();
+        // A socket's path has fewer than 108 bytes.
+        let directory = tempfile::Builder::new().prefix("psi-").tempdir_in("/tmp").unwrap();
         for name in ["etc", "cred", "run"] {
-            fs::create_dir(folder.path().join(name)).unwrap();
+            fs::create_dir(directory.path().join(name)).unwrap();
         }
-        // Another user must come as far as the socket.
-        for path in [folder.path().to_owned(), folder.path().join("run")] {
+        // Other users must be able to reach the socket.
+        for path in [directory.path().to_owned(), directory.path().join("run")] {
             fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
         }
-        Self { folder }
+        Self { directory }
     }
 
     /// An instance with a key, the client secret, and a config for `fake`.
@@ -45,24 +46,24 @@ impl Instance {
         instance
     }
 
-    /// The whole folder.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+    /// The whole directory.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// The config file.
     pub fn config(&self) -> PathBuf {
-        self.folder().join("etc/config.toml")
+        self.directory().join("etc/config.toml")
     }
 
     /// The sealed key of the tpm backend.
     pub fn sealed_key(&self) -> PathBuf {
-        self.folder().join("etc/cache.key")
+        self.directory().join("etc/cache.key")
     }
 
-    /// The state folder; psid makes it.
+    /// The state directory; psid creates it.
     pub fn state(&self) -> PathBuf {
-        self.folder().join("state")
+        self.directory().join("state")
     }
 
     /// The encrypted cache.
@@ -70,12 +71,12 @@ impl Instance {
         self.state().join("cache.enc")
     }
 
-    /// The credentials folder.
+    /// The credentials directory.
     pub fn credentials(&self) -> PathBuf {
-        self.folder().join("cred")
+        self.directory().join("cred")
     }
 
-    /// The text of a registered reference, as podman gave it: what follows psid's own line.
+    /// The text of a registered reference, as podman passed it, without psid's own line.
     #[track_caller]
     pub fn registered(&self, id: &str) -> Vec<u8> {
         let file = fs::read(self.state().join("secrets").join(id)).unwrap();
@@ -87,7 +88,7 @@ impl Instance {
 
     /// Sockets.
     pub fn run(&self) -> PathBuf {
-        self.folder().join("run")
+        self.directory().join("run")
     }
 
     /// Ends the memory of refused logins and PINs, as a reboot does.
@@ -100,7 +101,7 @@ impl Instance {
 
     /// What psid keeps in RAM; psid makes it.
     pub fn run_directory(&self) -> PathBuf {
-        self.folder().join("psid")
+        self.directory().join("psid")
     }
 
     /// The daemon's socket.
@@ -113,22 +114,22 @@ impl Instance {
         fs::write(self.config(), config.to_string()).unwrap();
     }
 
-    /// Delivers a key as systemd does: as a credential, already opened.
+    /// Provides a key as systemd does: as an opened credential.
     pub fn give_key(&self, key: &[u8]) {
         fs::write(self.credentials().join(KEY_CREDENTIAL), key).unwrap();
     }
 
-    /// Takes the key away.
+    /// Removes the key.
     pub fn take_key(&self) {
         fs::remove_file(self.credentials().join(KEY_CREDENTIAL)).unwrap();
     }
 
-    /// Delivers the identity's secret.
+    /// Provides the identity's client secret.
     pub fn give_client_secret(&self, secret: &str) {
         fs::write(self.credentials().join(SECRET_CREDENTIAL), secret).unwrap();
     }
 
-    /// Takes the identity's secret away.
+    /// Removes the identity's client secret.
     pub fn take_client_secret(&self) {
         fs::remove_file(self.credentials().join(SECRET_CREDENTIAL)).unwrap();
     }
@@ -144,12 +145,21 @@ impl Instance {
         self.psid().start()
     }
 
-    /// A call of psi-driver that is not made yet.
+    /// A psi-driver call that is not made yet.
     pub fn driver(&self, args: &[&str]) -> Driver {
         Driver::new(self, args)
     }
 
-    /// Files of the state folder that were set aside as bad, by name.
+    /// Stores a reference to the key A of `/myapp` under the id 1, looks it up, and waits until its value is on the
+    /// disk; returns the file's generation. psid's cache must be empty.
+    #[track_caller]
+    pub fn persist_reference(&self, psid: &Psid) -> u64 {
+        self.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
+        self.driver(&["lookup"]).id(id(1)).ok();
+        psid.await_generation_after(0)
+    }
+
+    /// The files in the state directory that were set aside, by name.
     pub fn set_aside(&self) -> Vec<PathBuf> {
         let mut found: Vec<_> = fs::read_dir(self.state())
             .into_iter()

@@ -1,12 +1,13 @@
-//! The harness of the black-box tests: it starts the built programs, each test's own files, a fake
-//! Infisical, software tokens, a software TPM and podman, and ends what it started.
+//! The harness of the black-box tests: it starts the built programs, each with the test's own
+//! files, a fake Infisical, software tokens, a software TPM and podman, and ends everything that it
+//! started.
 //!
-//! The harness and the tests know none of psi's crates.
+//! The harness and the tests use none of psi's crates.
 
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a test ends at the first surprise, and is a program of its own"
+    reason = "a panic is the failure of a test"
 )]
 
 mod clock;
@@ -43,8 +44,8 @@ pub use podman::{IMAGE, Podman, lock_as_podman};
 pub use preload::preload_library;
 pub use probe::{Probe, bytes, hex};
 pub use process::Process;
-pub use programs::{copy_program, program, repository, target_folder};
-pub use psid::{Psid, Start, folder_holds};
+pub use programs::{copy_program, program, repository, target_directory};
+pub use psid::{Psid, Start, directory_holds};
 pub use sealed::{SealedFixture, reference_in};
 pub use terminal::TerminalSession;
 pub use token::{PIN, Token};

@@ -1,4 +1,4 @@
-//! A host in a cloud or in a cluster, by each method.
+//! A host in a cloud or a cluster, for each login method.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,9 +10,9 @@ use crate::{Config, FakeInfisical, IDENTITY, Instance, seed};
 /// A login method: its name in the config, in the server's route, and in the fake's seed.
 #[derive(Clone, Copy, Debug)]
 pub struct Method {
-    /// In the config.
+    /// Its name in the config.
     pub name: &'static str,
-    /// In the path of the login's route.
+    /// Its name in the login's route.
     pub route: &'static str,
     settings: &'static str,
 }
@@ -34,14 +34,14 @@ pub const OIDC: Method = Method { name: "oidc", route: "oidc-auth", settings: "o
 pub const SPIFFE: Method = Method { name: "spiffe", route: "spiffe-auth", settings: "spiffe" };
 /// The methods whose token an issuer signs and an agent keeps in a file.
 pub const ISSUED: [Method; 3] = [JWT, OIDC, SPIFFE];
-/// The methods that ask a metadata service.
+/// The methods with a metadata service.
 pub const CLOUDS: [Method; 3] = [AWS, GCP, AZURE];
 /// Every method that proves itself by a token or a signature.
 pub const METHODS: [Method; 7] = [AWS, GCP, AZURE, KUBERNETES, JWT, OIDC, SPIFFE];
 
-/// A fake, and an instance whose psid logs in by one method and has no client secret.
+/// A fake, and an instance whose psid logs in by one method, without a client secret.
 pub struct Machine {
-    /// How psid logs in.
+    /// The login method.
     pub method: Method,
     /// The fake Infisical.
     pub infisical: FakeInfisical,
@@ -50,19 +50,19 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// One whose identity has the method as it is by default.
+    /// A machine whose identity has the method's default settings.
     pub fn of(method: Method, secrets: &Value) -> Self {
         Self::with_settings(method, secrets, &json!({}))
     }
 
-    /// One whose identity has these settings of the method.
+    /// A machine whose identity has these settings of the method.
     pub fn with_settings(method: Method, secrets: &Value, settings: &Value) -> Self {
         let mut seed = seed(secrets);
         seed["identities"][0]["methods"] = json!({method.settings: settings});
         Self::launch(method, &seed)
     }
 
-    /// One whose fake has this seed.
+    /// A machine whose fake has this seed.
     pub fn launch(method: Method, seed: &Value) -> Self {
         let infisical = FakeInfisical::launch(seed, &[]);
         let instance = Instance::empty();
@@ -86,12 +86,12 @@ impl Machine {
         config
     }
 
-    /// Where kubelet, or another agent, would put the token.
+    /// The file in which kubelet or another agent would write the token.
     pub fn token_file(&self) -> PathBuf {
         self.instance.credentials().join("token")
     }
 
-    /// Puts a new one there, and returns it.
+    /// Writes a new token there and returns it.
     pub fn give_token(&self, order: &Value) -> String {
         let token = match self.method.name {
             issuer @ ("jwt" | "oidc" | "spiffe") => self.infisical.issuer_token(issuer, order),
@@ -101,7 +101,7 @@ impl Machine {
         token
     }
 
-    /// Logins so far.
+    /// The number of logins so far.
     pub fn logins(&self) -> u64 {
         self.infisical.logins_by(self.method.route)
     }
@@ -113,7 +113,7 @@ impl Machine {
         logins.map(|request| serde_json::from_str(request.text("body")).unwrap()).collect()
     }
 
-    /// How often the metadata service was asked: each of its paths is below one of these.
+    /// The number of requests to the metadata service: each of its paths is below one of these.
     pub fn metadata_requests(&self) -> u64 {
         let paths = ["/latest/", "/computeMetadata/", "/metadata/"];
         let methods = ["GET", "PUT"];
@@ -122,7 +122,7 @@ impl Machine {
         paths.into_iter().map(count).sum()
     }
 
-    /// Every request of the metadata port meets this fault from now on.
+    /// Applies this fault to every request of the metadata port from now on.
     pub fn metadata_fault(&self, fault: &Value) {
         self.infisical.faults(&json!([{"port": "metadata", "fault": fault}]));
     }

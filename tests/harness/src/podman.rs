@@ -1,4 +1,4 @@
-//! A podman of a test's own: its own store, config and image, gone with the value.
+//! A podman with its own store, config and image, which are removed with the value.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -17,12 +17,12 @@ use tempfile::TempDir;
 
 use crate::{Instance, LIMIT, Outcome, program, run};
 
-/// The one image: busybox, under the names that the tests call.
+/// The one image: busybox, under the names of the commands that the tests call.
 pub const IMAGE: &str = "localhost/bb:1";
 
-/// The podman that is installed, with psi as its secret driver.
+/// The installed podman, with psi as its secret driver.
 pub struct Podman {
-    folder: TempDir,
+    directory: TempDir,
     environment: BTreeMap<&'static str, OsString>,
 }
 
@@ -30,50 +30,50 @@ impl Podman {
     /// A podman whose driver finds the psid of `instance`.
     pub fn of(instance: &Instance) -> Self {
         assert!(geteuid().is_root(), "containers take root: run the tests as root");
-        let folder = tempfile::Builder::new().prefix("pod-").tempdir_in("/tmp").unwrap();
-        let path = |name: &str| folder.path().join(name);
+        let directory = tempfile::Builder::new().prefix("pod-").tempdir_in("/tmp").unwrap();
+        let path = |name: &str| directory.path().join(name);
         fs::create_dir(path("net")).unwrap();
-        fs::write(path("containers.conf"), containers_conf(folder.path(), instance)).unwrap();
-        fs::write(path("storage.conf"), storage_conf(folder.path())).unwrap();
-        // Podman hands its whole environment on to the driver.
+        fs::write(path("containers.conf"), containers_conf(directory.path(), instance)).unwrap();
+        fs::write(path("storage.conf"), storage_conf(directory.path())).unwrap();
+        // Podman passes its whole environment on to the driver.
         let environment = BTreeMap::from([
             ("PATH", std::env::var_os("PATH").unwrap()),
-            ("HOME", folder.path().into()),
+            ("HOME", directory.path().into()),
             ("CONTAINERS_CONF", path("containers.conf").into()),
             ("CONTAINERS_STORAGE_CONF", path("storage.conf").into()),
             ("PSI_SOCKET", instance.socket().into()),
             ("PSI_RUN_DIR", instance.run_directory().into()),
             ("PSI_CONFIG", instance.config().into()),
         ]);
-        let podman = Self { folder, environment };
+        let podman = Self { directory, environment };
         podman.import_image();
         podman
     }
 
-    /// The variables with which anything else finds this podman's store.
+    /// The variables by which other programs find this podman's store.
     pub fn environment(&self) -> impl Iterator<Item = (&'static str, &OsString)> {
         self.environment.iter().map(|(name, value)| (*name, value))
     }
 
-    /// Podman's own records of secrets.
-    pub fn secrets_folder(&self) -> PathBuf {
-        self.folder.path().join("root/secrets")
+    /// The directory of podman's records of secrets.
+    pub fn secrets_directory(&self) -> PathBuf {
+        self.directory.path().join("root/secrets")
     }
 
-    /// A call that is not made yet.
+    /// A command that is not run yet.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("podman");
         command.args(args).env_clear().envs(&self.environment).current_dir("/");
         command
     }
 
-    /// Makes the call and waits for its end.
+    /// Runs the command until it ends.
     #[track_caller]
     pub fn run(&self, args: &[&str], stdin: impl AsRef<[u8]>) -> Outcome {
         run(self.command(args), stdin.as_ref())
     }
 
-    /// Makes the call, which must succeed; its stdout, without the last newline.
+    /// Runs the command, which must succeed; returns its stdout without the last newline.
     #[track_caller]
     pub fn ok(&self, args: &[&str]) -> String {
         let Outcome { code, stdout, stderr } = self.run(args, b"");
@@ -81,7 +81,7 @@ impl Podman {
         String::from_utf8(stdout).unwrap().trim_end_matches('\n').to_owned()
     }
 
-    /// Makes the call, which must fail; its stderr.
+    /// Runs the command, which must fail; returns its stderr.
     #[track_caller]
     pub fn fails(&self, args: &[&str], stdin: impl AsRef<[u8]>) -> String {
         let Outcome { code, stdout, stderr } = self.run(args, stdin);
@@ -89,7 +89,7 @@ impl Podman {
         stderr
     }
 
-    /// `podman secret create`; the id. Psi must add nothing to what podman prints.
+    /// `podman secret create`; returns the id. psi must not add to podman's output.
     #[track_caller]
     pub fn create(&self, name: &str, data: impl AsRef<[u8]>) -> String {
         let Outcome { code, stdout, stderr } = self.run(&["secret", "create", name, "-"], data);
@@ -101,11 +101,11 @@ impl Podman {
         id.to_owned()
     }
 
-    /// Runs `script` in a new container; what it left in `/out`, by name. Files and not the
-    /// container's stdout: they are byte-exact whatever carries a stream.
+    /// Runs `script` in a new container; returns the files in `/out`, by name. Files are
+    /// byte-exact, unlike the container's stdout.
     #[track_caller]
     pub fn container(&self, options: &[&str], script: &str) -> BTreeMap<String, Vec<u8>> {
-        let out = tempfile::tempdir_in(self.folder.path()).unwrap();
+        let out = tempfile::tempdir_in(self.directory.path()).unwrap();
         let volume = format!("{}:/out", out.path().display());
         let mut args = vec!["run", "--rm", "--volume", &volume];
         args.extend(options);
@@ -127,7 +127,7 @@ impl Podman {
         serde_json::from_value(driver["Options"].clone()).unwrap()
     }
 
-    /// Runs a driver command as podman does: by sh, with its own environment and the id.
+    /// Runs a driver command as podman does: by sh, with podman's environment and the id.
     #[track_caller]
     pub fn as_podman(&self, command: &str, id: &str, stdin: impl AsRef<[u8]>) -> Outcome {
         let mut shell = Command::new("/bin/sh");
@@ -143,7 +143,7 @@ impl Podman {
     }
 
     fn import_image(&self) {
-        let root = self.folder.path().join("image");
+        let root = self.directory.path().join("image");
         fs::create_dir_all(root.join("bin")).unwrap();
         fs::create_dir(root.join("out")).unwrap();
         let busybox =
@@ -159,7 +159,7 @@ impl Podman {
         assert_eq!(tar.code, 0, "{}", tar.stderr);
         let import = self.run(&["import", "-q", "-", IMAGE], &tar.stdout);
         assert_eq!(import.code, 0, "podman import: {}", import.stderr);
-        // A busybox that needs libraries would fail later, and say so badly.
+        // A busybox that needs libraries would fail later with an unclear message.
         let first = self.run(&["run", "--rm", IMAGE, "sh", "-c", "exit 0"], b"");
         assert_eq!(
             first.code, 0,
@@ -171,36 +171,36 @@ impl Podman {
 
 impl Drop for Podman {
     fn drop(&mut self) {
-        // Whatever goes wrong here, a test that fails must say why it failed.
+        // Errors here must not hide the test's own failure.
         let _ = self.command(&["rm", "-fa", "-t", "0"]).output();
-        let folder = self.folder.path();
-        // Of a container that ended, conmon's `podman container cleanup` may still be at work.
+        let directory = self.directory.path();
+        // conmon's `podman container cleanup` of an ended container may still run.
         let start = Instant::now();
-        while is_named_by_a_process(folder) && start.elapsed() < LIMIT {
+        while is_named_by_a_process(directory) && start.elapsed() < LIMIT {
             std::thread::sleep(Duration::from_millis(10));
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let ours = mounts.lines().filter_map(|line| line.split(' ').nth(4));
-        for mount in ours.filter(|path| Path::new(path).starts_with(folder)) {
+        for mount in ours.filter(|path| Path::new(path).starts_with(directory)) {
             let _ = umount2(mount, MntFlags::MNT_DETACH);
         }
     }
 }
 
-/// Whether a process has the folder among its arguments, as all of podman's helpers have.
-fn is_named_by_a_process(folder: &Path) -> bool {
-    let folder = folder.to_str().unwrap_or_default();
+/// Whether a process has the directory among its arguments, as all of podman's helpers have.
+fn is_named_by_a_process(directory: &Path) -> bool {
+    let directory = directory.to_str().unwrap_or_default();
     fs::read_dir("/proc").into_iter().flatten().flatten().any(|process| {
         let arguments = fs::read(process.path().join("cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&arguments).contains(folder)
+        String::from_utf8_lossy(&arguments).contains(directory)
     })
 }
 
-/// runc and low limits, for the host may be a container itself. The locks are files: podman's other
-/// ones are in memory that all stores of the host share, and a new store resets them. What makes psi
-/// the driver is psi's own drop-in.
-fn containers_conf(folder: &Path, instance: &Instance) -> String {
-    let folder = folder.display();
+/// runc and low limits, because the host may be a container itself. The locks are files: podman's
+/// other ones are in memory that all stores of the host share, and a new store resets them. psi's
+/// own drop-in makes psi the driver.
+fn containers_conf(directory: &Path, instance: &Instance) -> String {
+    let directory = directory.display();
     let driver = program("psi-driver");
     let install = ["install", "--stdout", "--program", driver.to_str().unwrap()];
     let drop_in = instance.driver(&install).text();
@@ -208,16 +208,16 @@ fn containers_conf(folder: &Path, instance: &Instance) -> String {
         "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n\
          netns = \"none\"\nlog_driver = \"none\"\n\
          [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nruntime = \"runc\"\n\
-         lock_type = \"file\"\ntmp_dir = \"{folder}/tmp\"\n\
-         [network]\nnetwork_config_dir = \"{folder}/net\"\n{drop_in}"
+         lock_type = \"file\"\ntmp_dir = \"{directory}/tmp\"\n\
+         [network]\nnetwork_config_dir = \"{directory}/net\"\n{drop_in}"
     )
 }
 
 /// vfs mounts nothing, and the image is small.
-fn storage_conf(folder: &Path) -> String {
-    let folder = folder.display();
+fn storage_conf(directory: &Path) -> String {
+    let directory = directory.display();
     format!(
-        "[storage]\ndriver = \"vfs\"\ngraphroot = \"{folder}/root\"\nrunroot = \"{folder}/run\"\n"
+        "[storage]\ndriver = \"vfs\"\ngraphroot = \"{directory}/root\"\nrunroot = \"{directory}/run\"\n"
     )
 }
 

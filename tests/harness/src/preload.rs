@@ -1,4 +1,4 @@
-//! Libraries of C that change what psid's system calls do; LD_PRELOAD loads them into psid as it is built.
+//! Preloaded C libraries that change psid's system calls.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::{program, repository};
 
-/// The library of a C source, a path in the repository; compiled once in a run of the tests.
+/// The library of a C source, a path in the repository; compiled once per run.
 pub fn preload_library(source: &str) -> PathBuf {
     static MADE: LazyLock<Mutex<BTreeMap<String, PathBuf>>> = LazyLock::new(Mutex::default);
     MADE.lock().entry(source.to_owned()).or_insert_with(|| compile(source)).clone()
@@ -25,7 +25,8 @@ fn compile(source: &str) -> PathBuf {
         .status()
         .unwrap_or_else(|error| panic!("cc: {error}; tests/deps.sh installs it"));
     assert!(status.success(), "cc {source}: {status}");
-    // Another run of the tests may compile it at the same time: the name is always a whole file's.
+    // Another run of the tests may compile it at the same time: the name always belongs to a
+    // complete file.
     let name = Path::new(source).file_stem().unwrap().to_str().unwrap();
     let library = directory.join(format!("psi-preload-{name}.so"));
     made.persist(&library).unwrap();

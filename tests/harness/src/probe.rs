@@ -13,7 +13,7 @@ use super::programs::program;
 use super::token::Token;
 use super::tpm::Tpm;
 
-/// A running probe. Requests are answered in the order in which they are done.
+/// A running probe. Answers come in the order in which requests end.
 pub struct Probe {
     process: Process,
     requests: ChildStdin,
@@ -31,24 +31,25 @@ impl Probe {
         Self::start(command)
     }
 
-    /// No key backend and no token: for what takes psid's own code alone.
+    /// Without key backend and token, for functions that need neither.
     pub fn without_backend() -> Self {
         Self::start(command(&json!({})))
     }
 
-    /// The hsm backend, and this token itself.
+    /// The hsm backend with this token.
     pub fn of_token(token: &Token) -> Self {
         Self::with_tokens(token, &[token.setup()])
     }
 
-    /// Several handles in one process, or a token that is configured otherwise.
+    /// Several handles in one process, or a token with another config.
     pub fn with_tokens(token: &Token, setups: &[Value]) -> Self {
         let mut command = command(&json!({ "tokens": setups }));
         command.envs(token.environment());
         Self::start(command)
     }
 
-    /// A provider of this instance's config (`tests/probes/src/bin/psi-provider.rs`), with these variables.
+    /// A provider of this instance's config (`tests/probes/src/bin/psi-provider.rs`), with these
+    /// variables.
     pub fn of_provider(name: &str, instance: &Instance, variables: &[(&str, PathBuf)]) -> Self {
         let mut command = Command::new(program("psi-provider"));
         command.arg(name).arg(instance.config()).arg(instance.credentials());
@@ -64,7 +65,7 @@ impl Probe {
         Self { process, requests, answers, early: Vec::new(), asked: 0 }
     }
 
-    /// Makes a request; its number is for [`Self::answer_to`].
+    /// Makes a request; returns its number for [`Self::answer_to`].
     pub fn begin(&mut self, mut request: Value) -> u64 {
         self.asked += 1;
         request["id"] = self.asked.into();
@@ -93,7 +94,7 @@ impl Probe {
         self.answer_to(request)
     }
 
-    /// The same, for one that must not fail.
+    /// The same for a request that must succeed.
     #[track_caller]
     pub fn ok(&mut self, request: Value) -> Value {
         let answer = self.ask(request);
@@ -101,8 +102,8 @@ impl Probe {
         answer
     }
 
-    /// The same, for one that must fail: what it tells, one line with a remedy; of a token with its kind
-    /// in front.
+    /// The same for a request that must fail; returns its message, one line with a remedy, after
+    /// its kind for tokens.
     #[track_caller]
     pub fn fails(&mut self, request: Value) -> String {
         let answer = self.ask(request);
@@ -116,7 +117,7 @@ impl Probe {
         self.process.kill();
     }
 
-    /// What it wrote to stderr so far.
+    /// Its stderr so far.
     pub fn stderr(&self) -> String {
         self.process.stderr()
     }
@@ -128,12 +129,12 @@ fn command(setup: &Value) -> Command {
     command
 }
 
-/// Bytes as a probe has them.
+/// Bytes in the form that probes use.
 pub fn hex(bytes: &[u8]) -> String {
     HEXLOWER.encode(bytes)
 }
 
-/// The bytes of a member of an answer.
+/// The bytes of an answer's member.
 #[track_caller]
 pub fn bytes(hex: &Value) -> Vec<u8> {
     let digits = hex.as_str().unwrap_or_else(|| panic!("no hex: {hex}"));

@@ -1,4 +1,4 @@
-//! A child that never outlives its test.
+//! A child process that ends with its test.
 
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -14,18 +14,18 @@ use parking_lot::{Condvar, Mutex};
 
 use super::wait::{LIMIT, is_readable};
 
-/// A running program and what it writes to stderr.
+/// A running program and its stderr.
 pub struct Process {
     name: String,
     child: Child,
-    /// Signals go through it: it cannot mean another process that got the same pid.
+    /// Signals go through it, so they cannot reach another process with the same pid.
     handle: OwnedFd,
     ended: Option<ExitStatus>,
     stderr: Arc<Captured>,
     reader: Option<JoinHandle<()>>,
 }
 
-/// What was written so far.
+/// The captured text.
 #[derive(Default)]
 struct Captured {
     text: Mutex<(String, bool)>,
@@ -33,7 +33,7 @@ struct Captured {
 }
 
 impl Process {
-    /// Starts `command`; its stderr is captured.
+    /// Starts `command` and captures its stderr.
     pub fn start(mut command: Command) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         command.stderr(Stdio::piped());
@@ -58,17 +58,17 @@ impl Process {
         self.child.id()
     }
 
-    /// The child's other pipes.
+    /// The child, for its other pipes.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
     }
 
-    /// What it wrote to stderr so far.
+    /// Its stderr so far.
     pub fn stderr(&self) -> String {
         self.stderr.text.lock().0.clone()
     }
 
-    /// Waits until stderr holds `words`.
+    /// Waits until stderr contains `words`.
     #[track_caller]
     pub fn await_stderr(&self, words: &str) {
         let start = Instant::now();
@@ -95,11 +95,11 @@ impl Process {
         self.ended.is_some()
     }
 
-    /// Waits for the end, and for the last of stderr.
+    /// Waits for the end and for the rest of stderr.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
         assert!(self.has_ended_within(LIMIT), "{} does not end:\n{}", self.name, self.stderr());
-        // A grandchild may hold the pipe; what it writes is not waited for.
+        // A grandchild may hold the pipe; its output is not awaited.
         if let Some(reader) = self.reader.take() {
             let mut text = self.stderr.text.lock();
             let limit = Duration::from_secs(2);
@@ -121,23 +121,23 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if self.ended.is_none() {
-            // Already gone is as good.
+            // It may have ended already.
             let _ = pidfd_send_signal(&self.handle, Signal::SIGKILL);
             let _ = self.child.wait();
         }
     }
 }
 
-/// The exit code; a panic for an end by signal.
+/// The exit status; panics for an end by signal.
 #[track_caller]
 pub(crate) fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| panic!("ended by signal {:?}", status.signal()))
 }
 
-/// A descriptor that means this process and no later one of its pid.
+/// A descriptor of this process, which cannot refer to a later one with its pid.
 #[expect(unsafe_code, reason = "nix has no pidfd_open")]
 fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: it takes two numbers, and gives a descriptor that nobody else owns.
+    // SAFETY: the call takes two numbers and returns a descriptor that has no other owner.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
     // SAFETY: as above.

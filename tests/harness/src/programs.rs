@@ -1,4 +1,4 @@
-//! The programs under test, as cargo built them beside this one.
+//! The programs under test, which cargo builds beside this one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
-/// The programs, each with the folders it is made from.
+/// The programs, each with its source directories.
 const PROGRAMS: [(&str, &[&str]); 7] = [
     ("psid", &["daemon/src", "common/src", "proto/src"]),
     ("psi-driver", &["driver/src", "common/src", "proto/src"]),
@@ -17,19 +17,19 @@ const PROGRAMS: [(&str, &[&str]); 7] = [
     ("psi-provider", &["tests/probes/src", "daemon/src", "common/src"]),
 ];
 
-/// Where a program is. Cargo does not build another package's programs for a test, so they may be
-/// missing or old; either would make a test tell lies.
+/// The path of a program. Cargo does not build another package's programs for a test, so they may
+/// be missing or outdated; both are errors.
 pub fn program(name: &str) -> PathBuf {
     static CHECKED: OnceLock<Result<(), String>> = OnceLock::new();
     if let Err(why) = CHECKED.get_or_init(|| PROGRAMS.iter().try_for_each(check)) {
         panic!("{why}: run `cargo build --workspace` first");
     }
-    profile_folder().join(name)
+    profile_directory().join(name)
 }
 
-/// Copies a program to where every user can reach it. Another process does it: a descriptor of ours
-/// that is open for writing may be in a child that was forked meanwhile, and then nothing can run the
-/// copy ("text file busy").
+/// Copies a program to a path that every user can reach. Another process does it: our descriptor,
+/// open for writing, could be inherited by a concurrent child, and then the copy cannot be run
+/// ("text file busy").
 pub fn copy_program(name: &str, to: &Path) {
     let status = Command::new("cp").arg(program(name)).arg(to).status().unwrap();
     assert!(status.success(), "copying {name} to {}", to.display());
@@ -41,23 +41,23 @@ pub fn repository() -> PathBuf {
 }
 
 /// `target/PROFILE`: a test is in `deps` below it.
-fn profile_folder() -> PathBuf {
+fn profile_directory() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     test.ancestors().nth(2).unwrap().to_owned()
 }
 
 /// `target`
-pub fn target_folder() -> PathBuf {
-    profile_folder().parent().unwrap().to_owned()
+pub fn target_directory() -> PathBuf {
+    profile_directory().parent().unwrap().to_owned()
 }
 
 fn check((name, sources): &(&str, &[&str])) -> Result<(), String> {
-    let program = profile_folder().join(name);
+    let program = profile_directory().join(name);
     let built = fs::metadata(&program)
         .and_then(|meta| meta.modified())
         .map_err(|error| format!("{}: {error}", program.display()))?;
-    for folder in *sources {
-        let (path, changed) = newest(&repository().join(folder));
+    for directory in *sources {
+        let (path, changed) = newest(&repository().join(directory));
         if changed > built {
             return Err(format!("{} is older than {}", program.display(), path.display()));
         }
@@ -71,7 +71,7 @@ fn newest(path: &Path) -> (PathBuf, SystemTime) {
         return (path.to_owned(), own);
     }
     let below = fs::read_dir(path).unwrap().map(|entry| newest(&entry.unwrap().path()));
-    // A folder's own time tells of names, also of those that editors make and remove.
+    // A directory's own time changes with names, also those of editors' temporary files.
     let nothing = (path.to_owned(), SystemTime::UNIX_EPOCH);
     below.fold(nothing, |best, next| if next.1 > best.1 { next } else { best })
 }

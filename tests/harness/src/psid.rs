@@ -1,4 +1,4 @@
-//! A running psid: ready when it says so to its service manager, which is played here.
+//! A running psid; it is ready when it notifies its service manager, which the harness imitates.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -34,14 +34,14 @@ pub struct Psid {
     /// The process.
     pub process: Process,
     notify: UnixDatagram,
-    told: Vec<String>,
+    notifications: Vec<String>,
     status: Driver,
 }
 
 impl Start {
     pub(crate) fn new(instance: &Instance) -> Self {
         let address = instance.run().join("notify.sock");
-        // One psid after the other; the address of the last one is free again.
+        // psids run one after the other: the address of the last one is free again.
         let _ = std::fs::remove_file(&address);
         let start = Self {
             environment: BTreeMap::new(),
@@ -61,7 +61,7 @@ impl Start {
             .env("NOTIFY_SOCKET", address)
     }
 
-    /// With one more variable; psid gets no others than those named here.
+    /// Adds a variable; psid gets only those named here.
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.environment.insert(name.into(), value.as_ref().into());
         self
@@ -73,13 +73,13 @@ impl Start {
         self
     }
 
-    /// With other arguments than those for the log.
+    /// Uses other arguments than those for the log.
     pub fn args(mut self, args: &[&str]) -> Self {
         self.args = args.iter().map(ToString::to_string).collect();
         self
     }
 
-    /// With another program in front, which is to run psid at its end.
+    /// Runs psid through another program, which must run it at its end.
     pub fn through(mut self, wrapper: &[&str]) -> Self {
         let mut args: Vec<String> = wrapper[1..].iter().map(ToString::to_string).collect();
         args.push(self.program.to_string_lossy().into_owned());
@@ -89,16 +89,16 @@ impl Start {
         self
     }
 
-    /// Another file of the program.
+    /// Uses another file of the program.
     pub fn with_program(mut self, path: &Path) -> Self {
         self.program = path.into();
         self
     }
 
-    /// With a listening socket from the service manager, as its first descriptor.
+    /// Passes a listening socket as the service manager does, as the first descriptor.
     pub fn activated_by(mut self, socket: &impl AsFd) -> Self {
         self.socket = Some(socket.as_fd().try_clone_to_owned().unwrap());
-        // The descriptor comes as the shell's stdin, and the shell becomes psid.
+        // The shell gets the descriptor as its stdin and becomes psid.
         self.through(&["/bin/sh", "-c", "LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\" 3<&0 <&-", "sh"])
     }
 
@@ -116,7 +116,7 @@ impl Start {
     #[track_caller]
     pub fn start(self) -> Psid {
         let mut psid = self.launch();
-        psid.await_told("READY=1");
+        psid.await_notification("READY=1");
         psid
     }
 
@@ -125,16 +125,16 @@ impl Start {
         let mut command = self.command();
         command.stdout(Stdio::null());
         let process = Process::start(command);
-        Psid { process, notify: self.notify, told: Vec::new(), status: self.status }
+        Psid { process, notify: self.notify, notifications: Vec::new(), status: self.status }
     }
 
-    /// Runs it to its end.
+    /// Runs it until it ends.
     #[track_caller]
     pub fn run(self) -> Outcome {
         driver::finish(self.command())
     }
 
-    /// Runs it to its end, which must be a failure with this code; the last line of its stderr.
+    /// Runs it until it fails with this exit status; returns the last line of its stderr.
     #[track_caller]
     pub fn fails(self, code: i32) -> String {
         let Outcome { code: found, stdout, stderr } = self.run();
@@ -146,20 +146,36 @@ impl Start {
 }
 
 impl Psid {
-    /// Waits until it has told its service manager a message with the line `line`; all its lines.
-    /// Each message is found once.
+    /// Waits for a notification with the line `line`; returns all its lines. Each notification is
+    /// found once.
     #[track_caller]
-    pub fn await_told(&mut self, line: &str) -> Vec<String> {
+    pub fn await_notification(&mut self, line: &str) -> Vec<String> {
         let start = Instant::now();
         loop {
-            if let Some(at) = self.told.iter().position(|told| told.lines().any(|l| l == line)) {
-                let message = self.told.drain(..=at).next_back().unwrap();
+            if let Some(at) =
+                self.notifications.iter().position(|sent| sent.lines().any(|l| l == line))
+            {
+                let message = self.notifications.drain(..=at).next_back().unwrap();
                 return message.lines().map(str::to_owned).collect();
             }
             let Some(left) = LIMIT.checked_sub(start.elapsed()) else {
-                panic!("psid never told {line}:\n{}", self.log());
+                panic!("psid never sent {line}:\n{}", self.log());
             };
-            assert!(self.hear(left), "psid ended:\n{}", self.process.stderr());
+            assert!(self.receive(left), "psid ended:\n{}", self.process.stderr());
+        }
+    }
+
+    /// Whether it sends a notification with the line `line` within `limit`.
+    pub fn notifies_within(&mut self, line: &str, limit: Duration) -> bool {
+        let start = Instant::now();
+        loop {
+            if self.notifications.iter().any(|sent| sent.lines().any(|found| found == line)) {
+                return true;
+            }
+            match limit.checked_sub(start.elapsed()) {
+                Some(left) if self.receive(left) => {}
+                _ => return false,
+            }
         }
     }
 
@@ -168,14 +184,14 @@ impl Psid {
     pub fn await_status(&mut self, words: &str) -> String {
         let start = Instant::now();
         loop {
-            let texts = self.told.iter().flat_map(|told| told.lines());
+            let texts = self.notifications.iter().flat_map(|sent| sent.lines());
             let mut texts = texts.filter_map(|line| line.strip_prefix("STATUS="));
             if let Some(text) = texts.find(|text| text.contains(words)) {
                 return text.to_owned();
             }
             let left = LIMIT.checked_sub(start.elapsed());
-            let is_heard = left.is_some_and(|left| self.hear(left));
-            assert!(is_heard, "psid never told '{words}':\n{}", self.log());
+            let is_received = left.is_some_and(|left| self.receive(left));
+            assert!(is_received, "psid never sent '{words}':\n{}", self.log());
         }
     }
 
@@ -185,36 +201,36 @@ impl Psid {
         code(self.process.wait())
     }
 
-    /// Waits until it is ready; false when it ended instead.
+    /// Waits until it is ready; false if it ended instead.
     #[track_caller]
     pub fn becomes_ready(&mut self) -> bool {
-        while !self.told.iter().any(|told| told.lines().any(|line| line == "READY=1")) {
-            if !self.hear(LIMIT) {
+        while !self.notifications.iter().any(|sent| sent.lines().any(|line| line == "READY=1")) {
+            if !self.receive(LIMIT) {
                 return false;
             }
         }
         true
     }
 
-    /// Takes the next message in, if one comes soon; false when psid ended instead.
-    fn hear(&mut self, limit: Duration) -> bool {
+    /// Receives the next notification if one comes within `limit`; false if psid ended instead.
+    fn receive(&mut self, limit: Duration) -> bool {
         self.notify.set_nonblocking(true).unwrap();
-        // Short turns, for the end of the process to be seen.
+        // In short turns, to notice the end of the process.
         if is_readable(&self.notify, limit.min(Duration::from_millis(100))) {
             let mut buffer = [0; 4096];
             let count = self.notify.recv(&mut buffer).unwrap();
-            self.told.push(String::from_utf8(buffer[..count].to_vec()).unwrap());
+            self.notifications.push(String::from_utf8(buffer[..count].to_vec()).unwrap());
             return true;
         }
         !self.process.has_ended_within(Duration::ZERO)
     }
 
-    /// What it logged so far.
+    /// Its log so far.
     pub fn log(&self) -> String {
         self.process.stderr()
     }
 
-    /// Waits until the log holds these words.
+    /// Waits until the log contains these words.
     #[track_caller]
     pub fn await_log(&self, words: &str) {
         self.process.await_stderr(words);
@@ -226,7 +242,7 @@ impl Psid {
         self.status.report_json()
     }
 
-    /// The reasons for its degradation, in one text.
+    /// The reasons of its degradation, in one text.
     #[track_caller]
     pub fn degraded(&self) -> String {
         let status = self.status();
@@ -234,7 +250,7 @@ impl Psid {
         reasons.map(|reason| reason.as_str().unwrap()).collect::<Vec<_>>().join("\n")
     }
 
-    /// Waits until `cache.enc` holds so many entries on disk: a write after they were there.
+    /// Waits for a later generation of `cache.enc` on disk, and returns it.
     #[track_caller]
     pub fn await_generation_after(&self, generation: u64) -> u64 {
         eventually("the cache to be written", || {
@@ -249,13 +265,13 @@ impl Psid {
         self.status()["generation"].as_u64().unwrap()
     }
 
-    /// SIGTERM, and waits for a clean end.
+    /// Sends SIGTERM and waits for a clean end.
     #[track_caller]
     pub fn terminate(mut self) -> String {
         self.end_by(Signal::SIGTERM)
     }
 
-    /// SIGINT, likewise.
+    /// Sends SIGINT and waits for a clean end.
     #[track_caller]
     pub fn interrupt(mut self) -> String {
         self.end_by(Signal::SIGINT)
@@ -269,17 +285,17 @@ impl Psid {
         self.log()
     }
 
-    /// SIGKILL, as a crash or the OOM killer would.
+    /// Sends SIGKILL, as in a crash or by the OOM killer.
     pub fn crash(mut self) {
         self.process.kill();
     }
 
-    /// SIGHUP, and waits until psid is ready again.
+    /// Sends SIGHUP and waits until psid is ready again.
     #[track_caller]
     pub fn reload(&mut self) {
         self.process.signal(Signal::SIGHUP);
-        self.await_told("RELOADING=1");
-        self.await_told("READY=1");
+        self.await_notification("RELOADING=1");
+        self.await_notification("READY=1");
     }
 }
 
@@ -290,13 +306,13 @@ fn bind(address: &Path) -> UnixDatagram {
     socket
 }
 
-/// Whether a folder holds these bytes in any of its files.
-pub fn folder_holds(folder: &Path, needle: &[u8]) -> Option<std::path::PathBuf> {
-    for entry in std::fs::read_dir(folder).unwrap() {
+/// A file of the directory that contains these bytes.
+pub fn directory_holds(directory: &Path, needle: &[u8]) -> Option<std::path::PathBuf> {
+    for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let kind = std::fs::symlink_metadata(&path).unwrap().file_type();
         if kind.is_dir() {
-            if let Some(found) = folder_holds(&path, needle) {
+            if let Some(found) = directory_holds(&path, needle) {
                 return Some(found);
             }
         } else if kind.is_file() {

@@ -1,4 +1,4 @@
-//! What the Python PSI left on a disk (`tests/vectors/python-psi`).
+//! The files of the Python PSI (`tests/vectors/python-psi`).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,10 +10,10 @@ use serde_json::json;
 
 use crate::{Config, Driver, FakeInfisical, Instance, repository};
 
-/// Its one secret that the token sealed, and that no cache has.
+/// Its secret that the token sealed and that no cache has.
 pub const SEALED: &str = "36f34945849c779b9bfe26588";
 
-/// A file of what the Python PSI wrote.
+/// A file of the Python PSI.
 pub fn python_psi(name: &str) -> PathBuf {
     repository().join("tests/vectors/python-psi").join(name)
 }
@@ -25,12 +25,12 @@ pub fn expected() -> BTreeMap<String, Vec<u8>> {
     encoded.into_iter().map(|(id, value)| (id, STANDARD.decode(value).unwrap())).collect()
 }
 
-/// The value of each id whose value is in the caches.
+/// The value of each cached id.
 pub fn cached() -> BTreeMap<String, Vec<u8>> {
     expected().into_iter().filter(|(id, _)| id != SEALED).collect()
 }
 
-/// An instance with the fixture's key and a provider that is gone.
+/// An instance with the fixture's key and an unreachable provider.
 pub fn instance_in_an_outage() -> Instance {
     let mut infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
@@ -40,25 +40,26 @@ pub fn instance_in_an_outage() -> Instance {
     instance
 }
 
-/// Puts the Python PSI's state into a folder: `cache.enc` among the mappings, as it has them.
-pub fn leave_in(folder: &Path, cache: &str) {
-    leave_mappings_in(folder);
-    fs::copy(python_psi(cache), folder.join("cache.enc")).unwrap();
+/// Copies the Python PSI's state to a directory: `cache.enc` among the mappings.
+pub fn leave_in(directory: &Path, cache: &str) {
+    leave_mappings_in(directory);
+    fs::copy(python_psi(cache), directory.join("cache.enc")).unwrap();
 }
 
-/// Puts the mappings alone into a directory.
-pub fn leave_mappings_in(folder: &Path) {
-    fs::create_dir_all(folder).unwrap();
+/// Copies the mappings alone to a directory.
+pub fn leave_mappings_in(directory: &Path) {
+    fs::create_dir_all(directory).unwrap();
     for file in fs::read_dir(python_psi("secrets")).unwrap() {
         let file = file.unwrap();
-        fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+        fs::copy(file.path(), directory.join(file.file_name())).unwrap();
     }
 }
 
-/// `psictl migrate --from psi --cache`, with the instance's credentials at hand; the last argument is the folder.
+/// `psictl migrate --from psi --cache` with the instance's credentials; the last argument is the
+/// directory.
 pub fn adopt(instance: &Instance, args: &[&str]) -> Driver {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let (folder, args) = args.split_last().unwrap();
-    let call = [&["migrate", "--from", "psi", "--cache"], args, &["--state", folder]].concat();
+    let (directory, args) = args.split_last().unwrap();
+    let call = [&["migrate", "--from", "psi", "--cache"], args, &["--state", directory]].concat();
     instance.driver(&call).env("CREDENTIALS_DIRECTORY", instance.credentials()).env("PATH", path)
 }

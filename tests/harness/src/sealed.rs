@@ -1,8 +1,8 @@
-//! A psi whose one provider is a PKCS#11 token.
+//! A psi with a PKCS#11 token as its only provider.
 
 use crate::{Config, Driver, Instance, Psid, Token, id};
 
-/// A psi whose one provider is a token; the cache has a key of its own.
+/// A psi with a token as its only provider; the cache has a key of its own.
 pub struct SealedFixture {
     /// The token.
     pub token: Token,
@@ -20,7 +20,7 @@ impl SealedFixture {
         fixture
     }
 
-    /// With a token that does all that psi needs.
+    /// With a token that supports everything that psi needs.
     pub fn with_kryoptic() -> Self {
         Self::with(Token::kryoptic())
     }
@@ -42,20 +42,20 @@ impl SealedFixture {
         self.token.on(self.instance.psid()).start()
     }
 
-    /// A call of psi-driver that finds the token, should it become psid.
+    /// A psi-driver call that passes on the token's variables, for when it runs psid.
     pub fn driver(&self, args: &[&str]) -> Driver {
         let driver = self.instance.driver(args);
         let environment = self.token.environment();
         environment.iter().fold(driver, |driver, (name, value)| driver.env(name, value))
     }
 
-    /// Has psid seal a secret; the reference.
+    /// Seals a secret by psid; returns the reference.
     #[track_caller]
     pub fn seal(&self, secret: impl AsRef<[u8]>) -> String {
         reference_in(&self.driver(&["hsm", "store", "boot"]).stdin(secret).text())
     }
 
-    /// Registers what podman would be given.
+    /// Registers a reference as podman would.
     #[track_caller]
     pub fn register(&self, number: u32, reference: &str) {
         self.driver(&["store"]).id(id(number)).stdin(reference).ok();

@@ -1,6 +1,6 @@
-//! PKCS#11 tokens in software, each a test's own: Kryoptic, which does all that psi needs, and SoftHSM,
-//! which does RSA-OAEP with SHA-1 only. In front of each is a module that hangs, fails and vanishes as it
-//! is told (`tests/faulty-token`), and that counts the calls.
+//! Software PKCS#11 tokens, one per test: Kryoptic, which supports everything that psi needs, and
+//! SoftHSM, which supports RSA-OAEP with SHA-1 only. Each is behind a module that hangs, fails and
+//! disappears on request (`tests/faulty-token`), and counts the calls.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::programs::{program, repository, target_folder};
+use super::programs::{program, repository, target_directory};
 use super::psid::Start;
 
 /// The PIN of every token here.
@@ -22,7 +22,7 @@ const KEY_ID: &str = "02";
 /// A token with the label `psi`.
 pub struct Token {
     kind: Kind,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,11 +60,11 @@ impl Token {
     }
 
     fn empty(kind: Kind) -> Self {
-        let folder = tempfile::Builder::new().prefix("token-").tempdir_in("/tmp").unwrap();
+        let directory = tempfile::Builder::new().prefix("token-").tempdir_in("/tmp").unwrap();
         for name in ["storage", "faults"] {
-            fs::create_dir(folder.path().join(name)).unwrap();
+            fs::create_dir(directory.path().join(name)).unwrap();
         }
-        let token = Self { kind, folder };
+        let token = Self { kind, directory };
         let storage = token.storage();
         let config = match kind {
             Kind::Kryoptic => format!(
@@ -133,7 +133,7 @@ impl Token {
         fs::remove_file(der).unwrap();
     }
 
-    /// Lines of `[providers.pkcs11]`, with their heading.
+    /// The table `[providers.pkcs11]`.
     pub fn config(&self) -> String {
         format!(
             "[providers.pkcs11]\npkcs11_module = \"{}\"\ntoken_label = \"psi\"\n\
@@ -148,7 +148,7 @@ impl Token {
         json!({ "module": module(), "label": "psi", "pin_file": self.pin_file(), "run": self.path("run") })
     }
 
-    /// What a process needs in its environment to have this token.
+    /// The variables that a process needs to use this token.
     pub fn environment(&self) -> [(&'static str, PathBuf); 3] {
         let (name, real) = match self.kind {
             Kind::Kryoptic => ("KRYOPTIC_CONF", kryoptic()),
@@ -157,7 +157,7 @@ impl Token {
         [
             (name, self.path("config")),
             ("FAULTY_TOKEN_MODULE", real),
-            ("FAULTY_TOKEN_FOLDER", self.path("faults")),
+            ("FAULTY_TOKEN_DIRECTORY", self.path("faults")),
         ]
     }
 
@@ -167,8 +167,8 @@ impl Token {
     }
 
     /// The directory with the token's files.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// A psid that has this token.
@@ -176,60 +176,60 @@ impl Token {
         self.environment().iter().fold(start, |start, (name, value)| start.env(name, value))
     }
 
-    /// The file in which psid finds the PIN.
+    /// The file with the PIN.
     pub fn pin_file(&self) -> PathBuf {
         self.path("pin")
     }
 
-    /// Puts another PIN where psid finds it; the token's own stays.
+    /// Changes the PIN file; the token's PIN is unchanged.
     pub fn give_pin(&self, pin: &str) {
         fs::write(self.pin_file(), pin).unwrap();
     }
 
-    /// Gives the token another PIN; what is made with the old one must be made before.
+    /// Changes the token's PIN; objects that need the old one must be made before.
     pub fn change_pin(&self, pin: &str) {
         self.user_tool(&["--change-pin", "--new-pin", pin]);
     }
 
-    /// Out of its slot.
+    /// Removes the token from its slot.
     pub fn pull_out(&self) {
-        self.spoil("pulled", "");
+        self.break_with("pulled", "");
     }
 
-    /// In again. As with a real one, a session that was open is of no use any more.
+    /// Inserts the token again. As with a real one, an open session is no longer valid.
     pub fn put_back(&self) {
-        self.mend("pulled");
+        self.repair("pulled");
     }
 
-    /// Moves away what the token keeps: nothing is in its slot for whoever starts now.
+    /// Moves the token's storage away: processes that start now find no token.
     pub fn lose_storage(&self) {
         fs::rename(self.storage(), self.path("elsewhere")).unwrap();
         fs::create_dir(self.storage()).unwrap();
     }
 
-    /// Takes that back.
+    /// Moves the storage back.
     pub fn find_storage(&self) {
         fs::remove_dir_all(self.storage()).unwrap();
         fs::rename(self.path("elsewhere"), self.storage()).unwrap();
     }
 
-    /// Makes a fault, as `tests/faulty-token` lists them.
-    pub fn spoil(&self, fault: &str, how: &str) {
+    /// Makes a fault; `tests/faulty-token` lists them.
+    pub fn break_with(&self, fault: &str, how: &str) {
         fs::write(self.path("faults").join(fault), how).unwrap();
     }
 
     /// Ends a fault.
-    pub fn mend(&self, fault: &str) {
+    pub fn repair(&self, fault: &str) {
         fs::remove_file(self.path("faults").join(fault)).unwrap();
     }
 
-    /// How often a function of the module was called.
+    /// The number of calls of a function of the module.
     pub fn calls(&self, name: &str) -> usize {
         let calls = fs::read_to_string(self.path("faults/calls")).unwrap_or_default();
         calls.lines().filter(|call| *call == name).count()
     }
 
-    /// The flags of `CK_TOKEN_INFO` and what else `pkcs11-tool -L` tells.
+    /// The output of `pkcs11-tool -L`, with the flags of `CK_TOKEN_INFO`.
     pub fn listing(&self) -> String {
         self.tool(&["-L"])
     }
@@ -252,25 +252,25 @@ impl Token {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 }
 
-/// The module that is in front of each token.
+/// The module in front of each token.
 fn module() -> PathBuf {
     program("libfaulty_token.so")
 }
 
 fn kryoptic() -> PathBuf {
-    let module = target_folder().join("kryoptic/release/libkryoptic_pkcs11.so");
+    let module = target_directory().join("kryoptic/release/libkryoptic_pkcs11.so");
     assert!(module.exists(), "{} is missing: run `make deps` first", module.display());
     module
 }
 
 fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let told =
-        [output.stdout, output.stderr].map(|told| String::from_utf8_lossy(&told).into_owned());
-    assert!(output.status.success(), "{command:?}: {}", told.concat());
-    told.concat()
+    let printed = [output.stdout, output.stderr]
+        .map(|printed| String::from_utf8_lossy(&printed).into_owned());
+    assert!(output.status.success(), "{command:?}: {}", printed.concat());
+    printed.concat()
 }

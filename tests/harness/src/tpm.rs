@@ -1,4 +1,4 @@
-//! A software TPM of a test's own, behind the real systemd-creds.
+//! A software TPM for one test, behind the real systemd-creds.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,45 +9,45 @@ use tempfile::TempDir;
 use super::process::Process;
 use super::wait::eventually;
 
-/// A running swtpm. Its state outlives a power cycle, its PCRs do not.
+/// A running swtpm. Its state survives a power cycle, its PCRs do not.
 pub struct Tpm {
     process: Process,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Tpm {
-    /// A TPM fresh from the factory.
+    /// A new TPM.
     pub fn start() -> Self {
-        let folder = tempfile::Builder::new().prefix("tpm-").tempdir_in("/tmp").unwrap();
-        let process = boot(&folder);
-        Self { process, folder }
+        let directory = tempfile::Builder::new().prefix("tpm-").tempdir_in("/tmp").unwrap();
+        let process = boot(&directory);
+        Self { process, directory }
     }
 
-    /// What `SYSTEMD_TPM2_DEVICE` is to be.
+    /// The value of `SYSTEMD_TPM2_DEVICE`.
     pub fn device(&self) -> String {
         format!("swtpm:path={}", self.socket().display())
     }
 
-    /// Off and on, as a reboot does it: the PCRs are zero, and nothing is loaded.
+    /// Powers it off and on, as a reboot does: the PCRs are zero, and nothing is loaded.
     pub fn power_cycle(&mut self) {
         self.power_off();
         self.power_on();
     }
 
-    /// On again.
+    /// Powers it on.
     pub fn power_on(&mut self) {
-        self.process = boot(&self.folder);
+        self.process = boot(&self.directory);
     }
 
-    /// Off.
+    /// Powers it off.
     pub fn power_off(&mut self) {
-        // In order, for it to write its state; the next one needs that.
+        // A clean end makes it write its state, which the next one needs.
         self.process.signal(Signal::SIGTERM);
         self.process.wait();
     }
 
-    /// Forgets sessions and objects that clients left behind, as the kernel's resource manager does
-    /// for real ones; without it, a third call of systemd-creds finds no room.
+    /// Flushes sessions and objects of clients, as the kernel's resource manager does for real
+    /// ones; otherwise the third call of systemd-creds has no space.
     pub fn flush(&self) {
         for what in ["--transient-object", "--loaded-session", "--saved-session"] {
             self.tool("tpm2_flushcontext", &[what]);
@@ -59,8 +59,8 @@ impl Tpm {
         self.tool("tpm2_pcrextend", &[&format!("{pcr}:sha256={}", "ab".repeat(32))]);
     }
 
-    /// Refuses all authorizations from now on: one failure is enough, and a loss of power after a key was opened
-    /// is one.
+    /// Makes it refuse all authorizations from now on: one failure suffices, and a power loss after
+    /// an opened key counts as one.
     pub fn lock_out(&mut self) {
         let set = ["--setup-parameters", "--max-tries=1", "--recovery-time=1000"];
         self.tool(
@@ -69,12 +69,12 @@ impl Tpm {
         );
         self.process.kill();
         for left in ["pid", "s", "s.ctrl"] {
-            let _ = std::fs::remove_file(self.folder.path().join(left));
+            let _ = std::fs::remove_file(self.directory.path().join(left));
         }
         self.power_on();
     }
 
-    /// Ends that.
+    /// Ends the lockout.
     pub fn unlock(&self) {
         self.tool("tpm2_dictionarylockout", &["--clear-lockout"]);
     }
@@ -89,20 +89,20 @@ impl Tpm {
     }
 
     fn socket(&self) -> PathBuf {
-        self.folder.path().join("s")
+        self.directory.path().join("s")
     }
 }
 
-fn boot(folder: &TempDir) -> Process {
-    let path = |name: &str| folder.path().join(name);
+fn boot(directory: &TempDir) -> Process {
+    let path = |name: &str| directory.path().join(name);
     let mut command = Command::new("swtpm");
     command.args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"]);
-    command.arg("--tpmstate").arg(format!("dir={}", folder.path().display()));
+    command.arg("--tpmstate").arg(format!("dir={}", directory.path().display()));
     command.arg("--server").arg(format!("type=unixio,path={}", path("s").display()));
     command.arg("--ctrl").arg(format!("type=unixio,path={}", path("s.ctrl").display()));
     command.arg("--pid").arg(format!("file={}", path("pid").display()));
     let process = Process::start(command);
-    // It is written last, and removed at an orderly end.
+    // It is written last, and removed at a clean end.
     eventually("swtpm to be up (install swtpm)", || path("pid").exists().then_some(()));
     process
 }

@@ -1,4 +1,4 @@
-//! Waiting for what will be, not for time to pass.
+//! Waits for conditions instead of times.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// How long anything may take before a test gives it up. Only a broken program takes as long.
+/// The limit for each wait of a test; only a broken program reaches it.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
-/// How often a condition that nothing announces is looked at.
+/// The interval at which a condition is checked.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// What `look` finds, once it finds it; a panic that names `what` when it never does.
+/// Returns what `look` finds; panics with `what` if it never does.
 #[track_caller]
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
@@ -25,7 +25,7 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Whether there is something to read, or an end, within `limit`.
+/// Whether there is data to read, or an end, within `limit`.
 pub fn is_readable(fd: &impl AsFd, limit: Duration) -> bool {
     let end = Instant::now() + limit;
     loop {

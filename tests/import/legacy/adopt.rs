@@ -1,4 +1,5 @@
-//! `psictl migrate --from psi --cache --state DIR`: psid is stopped, and the old state folder is another one.
+//! `psictl migrate --from psi --cache --state DIR` while psid is stopped and DIR is a directory of
+//! its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,16 +13,17 @@ use super::{
 };
 use psi_harness::{FakeInfisical, Instance, id, reference, repository};
 
-/// An old state folder beside the instance's own.
+/// An old state directory beside the instance's own.
 fn old(instance: &Instance) -> PathBuf {
-    instance.folder().join("old")
+    instance.directory().join("old")
 }
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// The first one takes all, the second one nothing, and the old folder shows no trace of either.
+/// The first run takes over everything and the second run nothing; neither changes the old
+/// directory.
 #[test]
 fn migration_is_complete_and_keeps_the_old_directory_unchanged() {
     let instance = instance_in_an_outage();
@@ -64,7 +66,7 @@ fn migration_is_complete_and_keeps_the_old_directory_unchanged() {
 fn migration_report_is_readable() {
     let instance = instance_in_an_outage();
     let old = old(&instance);
-    // The other layout: mappings below, the cache beside them.
+    // The other layout: mappings below `secrets`, the cache beside it.
     leave_mappings_in(&old.join("secrets"));
     fs::copy(python_psi("cache-tpm.enc"), old.join("cache.enc")).unwrap();
     let at = old.display();
@@ -79,8 +81,8 @@ fn migration_report_is_readable() {
     };
     let dry = adopt(&instance, &["--dry-run", text(&old)]).text();
     assert_eq!(dry, words("would be ", &format!("nothing was changed: {at}\n")));
-    let told = adopt(&instance, &[text(&old)]).text();
-    assert_eq!(told, words("", &format!("nothing in the old place was changed: {at}\n")));
+    let output = adopt(&instance, &[text(&old)]).text();
+    assert_eq!(output, words("", &format!("nothing in the old place was changed: {at}\n")));
     let _psid = instance.start();
     assert_all_are_served(&instance);
 }
@@ -106,31 +108,31 @@ fn conflicts_and_unknown_files_are_reported_and_kept() {
     assert_eq!(mappings["already_here"], json!([same]));
     assert_eq!(mappings["conflicting"], json!([other]));
     assert_eq!(report["values"]["mappings_without_value"], json!([id(2)]));
-    let strange = &mappings["not_understood"];
-    assert_eq!((&strange[0]["id"], &strange[1]["id"]), (&json!(id(1)), &json!(deleted)));
-    assert!(strange[1]["why"].as_str().unwrap().contains("psictl restore"), "{strange}");
+    let unrecognised = &mappings["not_understood"];
+    assert_eq!((&unrecognised[0]["id"], &unrecognised[1]["id"]), (&json!(id(1)), &json!(deleted)));
+    assert!(unrecognised[1]["why"].as_str().unwrap().contains("psictl restore"), "{unrecognised}");
     assert!(!report.to_string().contains("hunter2"));
-    let told = adopt(&instance, &[text(&old)]).text();
+    let output = adopt(&instance, &[text(&old)]).text();
     for line in [
         format!("{other} is registered here for something else, which stays"),
-        format!("{} is left: it is no JSON object of strings", id(1)),
+        format!("{} is left: it is not a JSON object of strings", id(1)),
         format!("{} has none: its first lookup asks the provider", id(2)),
     ] {
-        assert!(told.contains(&format!("\n           {line}")), "{told}");
+        assert!(output.contains(&format!("\n           {line}")), "{output}");
     }
     let _psid = instance.start();
     assert_eq!(instance.driver(&["lookup"]).id(&other).text(), "a literal");
     assert_eq!(instance.driver(&["lookup"]).id(&same).ok(), cached()[&same]);
 }
 
-/// The vector's cache is of 2023, the fixture's of 2026: the newer value stays, whichever comes first.
+/// The vector's cache is of 2023, the fixture's of 2026: the newer value is kept in either order.
 #[test]
 fn migration_keeps_the_newer_value() {
     let vectors = repository().join("tests/vectors");
     let key = vectors.join("key");
     for newest_first in [true, false] {
         let instance = instance_in_an_outage();
-        let (older, newer) = (instance.folder().join("2023"), instance.folder().join("2026"));
+        let (older, newer) = (instance.directory().join("2023"), instance.directory().join("2026"));
         leave_in(&newer, "cache-tpm.enc");
         fs::create_dir(&older).unwrap();
         fs::copy(vectors.join("cache-v1-tpm.enc"), older.join("cache.enc")).unwrap();
@@ -162,14 +164,14 @@ fn migration_fails_while_psid_runs() {
     let psid = instance.start();
     for args in [&[text(&old)][..], &["--dry-run", text(&old)]] {
         let line = adopt(&instance, args).fails(65);
-        let told = "psid: migrate: psid is running; stop it first, `systemctl stop psid`";
-        assert_eq!(line, told);
+        let expected = "psid: migrate: psid is running; stop it first, `systemctl stop psid`";
+        assert_eq!(line, expected);
     }
     psid.terminate();
     assert!(!instance.state().join("secrets").exists());
 }
 
-/// Whatever is wrong with the cache, the mappings are taken over, and the words say what to do.
+/// Whatever is wrong with the cache, the mappings are registered and the message has a remedy.
 #[test]
 fn migration_registers_mappings_if_the_cache_does_not_open() {
     let key = python_psi("psi-cache-key");
@@ -208,7 +210,7 @@ fn migration_registers_mappings_if_the_cache_does_not_open() {
         assert!(!instance.cache().exists());
         assert_eq!(fs::read_dir(instance.state().join("secrets")).unwrap().count(), 8);
     }
-    // The key came, and the same call does the rest.
+    // With the key in place, the same command completes the migration.
     let instance = instance_in_an_outage();
     instance.take_key();
     let old = old(&instance);
@@ -223,10 +225,10 @@ fn migration_registers_mappings_if_the_cache_does_not_open() {
 #[test]
 fn missing_state_directory_is_reported() {
     let instance = instance_in_an_outage();
-    let missing = instance.folder().join("missing");
+    let missing = instance.directory().join("missing");
     let line = adopt(&instance, &[text(&missing)]).fails(65);
     assert!(line.contains(&format!("{}: No such file", missing.display())), "{line}");
-    assert!(line.contains("name the old state folder"), "{line}");
+    assert!(line.contains("name the old state directory"), "{line}");
     let line = adopt(&instance, &["--dry-run", text(&instance.credentials())]).text();
     assert!(line.contains("mappings   0 would be taken over"), "{line}");
     assert!(line.contains("values     none: there is no cache"), "{line}");
@@ -236,7 +238,7 @@ fn missing_state_directory_is_reported() {
     assert_eq!(instance.driver(&["migrate", "--from", "file", "--cache"]).run().code, 2);
 }
 
-/// N11: in the Python PSI, `cache.enc` was one of the secrets. Here it never becomes one.
+/// N11: the Python PSI listed `cache.enc` as a secret. psid does not.
 #[test]
 fn n11_cache_file_is_not_listed_as_a_secret() {
     let instance = instance_in_an_outage();

@@ -1,4 +1,4 @@
-//! The key of an old cache may be missing, another one, or a token's.
+//! Migration of an old cache whose key is missing, is another key, or is wrapped by a token.
 
 use std::fs;
 
@@ -36,7 +36,7 @@ fn migration_without_key_takes_over_mappings_only() {
     assert_all_are_served(&instance);
 }
 
-/// The file does not tell another key from damage: both are named, and the way back too.
+/// A wrong key and a damaged file cannot be distinguished: the message names both, and the remedy.
 #[test]
 fn migration_completes_once_the_right_key_is_found() {
     let instance = instance_in_an_outage();
@@ -45,9 +45,9 @@ fn migration_completes_once_the_right_key_is_found() {
     let state = instance.state();
     let outcome = adopt(&instance, &[state.to_str().unwrap()]).run();
     assert_eq!(outcome.code, 65);
-    let told =
+    let expected =
         "it was damaged, or sealed under another key; name another cache, or its key with --key";
-    assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains(expected), "{}", outcome.stderr);
     let key = python_psi("psi-cache-key");
     let args = ["--json", "--key", key.to_str().unwrap(), state.to_str().unwrap()];
     assert_eq!(numbers(&adopt(&instance, &args).json()), ([0, 8, 0, 0], [7, 0, 0, 0, 0]));
@@ -61,13 +61,13 @@ fn migration_completes_once_the_right_key_is_found() {
 #[test]
 fn migration_names_token_missing_in_the_config() {
     let instance = instance_in_an_outage();
-    let old = instance.folder().join("old");
+    let old = instance.directory().join("old");
     leave_in(&old, "cache-hsm.enc");
     let outcome = adopt(&instance, &[old.to_str().unwrap()]).run();
     assert_eq!(outcome.code, 65);
-    let told = "its key is wrapped by a token, and the config names none; describe the token in \
+    let expected = "its key is wrapped by a token, and the config names none; describe the token in \
                 [providers.pkcs11]";
-    assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains(expected), "{}", outcome.stderr);
 }
 
 /// The Python PSI sealed its key as psi does: the same file, under the same name.
@@ -91,9 +91,9 @@ fn migration_opens_the_old_cache_by_a_tpm_sealed_key() {
     assert_all_are_served(&instance);
     psid.terminate();
 
-    // Another host's, with a key of its own: the old one is named.
+    // Another host's cache, with a key of its own: the message names the old key.
     let other = instance_in_an_outage();
-    let old = other.folder().join("old");
+    let old = other.directory().join("old");
     leave_in(&old, "cache-tpm.enc");
     other.give_key(&[8; 32]);
     tpm.flush();
@@ -105,7 +105,7 @@ fn migration_opens_the_old_cache_by_a_tpm_sealed_key() {
     assert_all_are_served(&other);
 }
 
-/// A new key, made where the old cache lies: that is kept, and the command that takes it over named.
+/// `cache init` in the old cache's directory renames the old cache and names the migrate command.
 #[test]
 fn cache_init_renames_the_old_cache() {
     let tpm = Tpm::start();
@@ -115,10 +115,10 @@ fn cache_init_renames_the_old_cache() {
     let old = fs::read(instance.cache()).unwrap();
     let init = instance.driver(&["cache", "init", "--backend", "tpm"]);
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let told = init.env("SYSTEMD_TPM2_DEVICE", tpm.device()).env("PATH", path).text();
+    let output = init.env("SYSTEMD_TPM2_DEVICE", tpm.device()).env("PATH", path).text();
     let state = instance.state();
     let next = format!("`psid migrate --from psi {}` takes it over", state.display());
-    assert!(told.contains(&next), "{told}");
+    assert!(output.contains(&next), "{output}");
     assert_eq!(fs::read(&kept(&instance)[0]).unwrap(), old);
     tpm.flush();
     let key = python_psi("psi-cache-key");

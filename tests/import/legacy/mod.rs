@@ -1,4 +1,4 @@
-//! Coming from the Python PSI: what it left is taken over, and left as it was.
+//! Migration from the Python PSI: its files are taken over and remain unchanged.
 
 mod adopt;
 mod keys;
@@ -17,7 +17,7 @@ use psi_harness::python_psi::{
     SEALED, adopt, cached, expected, instance_in_an_outage, leave_in, leave_mappings_in, python_psi,
 };
 
-/// What the system knows of a file: whatever reading or writing it changes.
+/// A file's metadata that reading or writing it changes.
 #[derive(Debug, PartialEq, Eq)]
 struct Trace {
     inode: u64,
@@ -27,9 +27,9 @@ struct Trace {
     modified: (i64, i64),
 }
 
-/// The files of a folder, by name, without a look into them.
-fn traces(folder: &Path) -> BTreeMap<String, Trace> {
-    let files = fs::read_dir(folder).unwrap().map(Result::unwrap);
+/// The files of a directory, by name, without reading them.
+fn traces(directory: &Path) -> BTreeMap<String, Trace> {
+    let files = fs::read_dir(directory).unwrap().map(Result::unwrap);
     files
         .map(|file| {
             let about = file.metadata().unwrap();
@@ -45,24 +45,24 @@ fn traces(folder: &Path) -> BTreeMap<String, Trace> {
         .collect()
 }
 
-/// The same, whoever read them.
-fn contents(folder: &Path) -> BTreeMap<String, Trace> {
+/// The same without the times that a read changes.
+fn contents(directory: &Path) -> BTreeMap<String, Trace> {
     let unread = |(name, trace)| (name, Trace { accessed: (0, 0), ..trace });
-    traces(folder).into_iter().map(unread).collect()
+    traces(directory).into_iter().map(unread).collect()
 }
 
-/// The files that are kept of old caches.
+/// Old caches that were set aside.
 fn kept(instance: &Instance) -> Vec<PathBuf> {
     let files = fs::read_dir(instance.state()).unwrap().map(|file| file.unwrap().path());
     files.filter(|path| path.to_string_lossy().contains("cache.enc.v1-")).collect()
 }
 
-/// Asserts that the mappings in a folder have the fixture's bytes.
+/// Asserts that the mappings in a directory have the fixture's bytes.
 #[track_caller]
-fn assert_mappings_are_as_they_were(folder: &Path) {
+fn assert_mappings_are_as_they_were(directory: &Path) {
     for id in expected().keys() {
         let was = fs::read(python_psi("secrets").join(id)).unwrap();
-        assert_eq!(fs::read(folder.join(id)).unwrap(), was, "{id}");
+        assert_eq!(fs::read(directory.join(id)).unwrap(), was, "{id}");
     }
 }
 
@@ -75,7 +75,7 @@ fn assert_mappings_are_registered(instance: &Instance) {
     }
 }
 
-/// Asserts that every value of the caches comes out, byte for byte.
+/// Asserts that every value of the caches is served, byte for byte.
 #[track_caller]
 fn assert_all_are_served(instance: &Instance) {
     for (id, value) in cached() {
@@ -83,7 +83,7 @@ fn assert_all_are_served(instance: &Instance) {
     }
 }
 
-/// The numbers of a report: of the mappings, then of the values.
+/// The counts of a report: of the mappings, then of the values.
 #[track_caller]
 fn numbers(report: &Value) -> ([usize; 4], [u64; 5]) {
     let mappings = ["taken", "already_here", "conflicting", "not_understood"]

@@ -1,4 +1,5 @@
-//! psid on the state folder of the Python PSI: a start takes nothing over, and names the command that does.
+//! psid started on the state directory of the Python PSI: it takes nothing over, and names the
+//! command that does.
 
 use std::fs;
 
@@ -13,7 +14,7 @@ use super::{
 };
 use psi_harness::{Config, FakeInfisical, Instance, id, reference, repository};
 
-/// `psid migrate` of the state folder itself.
+/// `psid migrate` on the instance's own state directory.
 fn take_over(instance: &Instance) -> Value {
     adopt(instance, &["--json", instance.state().to_str().unwrap()]).json()
 }
@@ -30,8 +31,8 @@ fn start_sets_the_old_cache_aside_and_names_the_migrate_command() {
     let psid = instance.start();
     let degraded = psid.degraded();
     let aside = kept(&instance).remove(0);
-    let cache = format!("it is the Python PSI's; it was set aside as {}", aside.display());
-    for words in [cache, command(&instance), "has 8 mappings of the Python PSI".into()] {
+    let cache = format!("it is of psi version 1; it was set aside as {}", aside.display());
+    for words in [cache, command(&instance), "has 8 mappings of psi version 1".into()] {
         assert!(degraded.contains(&words), "{degraded}");
     }
     assert_eq!(instance.driver(&["list"]).text(), "");
@@ -48,7 +49,7 @@ fn start_sets_the_old_cache_aside_and_names_the_migrate_command() {
     assert_eq!(status["would_fail"], json!([SEALED]));
     psid.terminate();
 
-    // The old files are as they were; that of the cache has another name.
+    // The old files are unchanged; the cache has another name.
     let after = contents(&instance.state());
     for (name, trace) in &before {
         let now = if name == "cache.enc" { &aside } else { &instance.state().join(name) };
@@ -61,7 +62,7 @@ fn start_sets_the_old_cache_aside_and_names_the_migrate_command() {
     assert_eq!(numbers(&take_over(&instance)), ([0, 8, 0, 0], [0, 7, 0, 0, 0]), "once is enough");
 }
 
-/// psid was never started there: the command alone is enough, and the file keeps its bytes.
+/// psid was never started there: the command suffices, and the file keeps its bytes.
 #[test]
 fn state_directory_is_migrated_before_a_start() {
     let instance = instance_in_an_outage();
@@ -75,7 +76,7 @@ fn state_directory_is_migrated_before_a_start() {
     assert!(instance.set_aside().is_empty());
 }
 
-/// Without a cache, the mappings are worth it: lookups are live.
+/// The mappings are useful without a cache: lookups are live.
 #[test]
 fn start_does_not_restore_the_mapping_of_a_deleted_secret() {
     let infisical = FakeInfisical::with(&json!({"/app": {"SHARED_1": "live"}}));
@@ -109,10 +110,10 @@ fn migration_keeps_registered_secrets_and_reports_other_files() {
     leave_in(&instance.state(), "cache-tpm.enc");
     fs::write(instance.state().join(id(1)), "hunter2 in the clear").unwrap();
     fs::write(instance.state().join(id(2)), r#"{"provider":"vault","path":"hunter2"}"#).unwrap();
-    let told = take_over(&instance);
-    assert_eq!(told["mappings"]["conflicting"], json!([registered]));
-    assert_eq!(told["mappings"]["not_understood"].as_array().unwrap().len(), 3, "{told}");
-    assert!(!told.to_string().contains("hunter2"), "{told}");
+    let report = take_over(&instance);
+    assert_eq!(report["mappings"]["conflicting"], json!([registered]));
+    assert_eq!(report["mappings"]["not_understood"].as_array().unwrap().len(), 3, "{report}");
+    assert!(!report.to_string().contains("hunter2"), "{report}");
     let _psid = instance.start();
     let list = instance.driver(&["list"]).text();
     assert_eq!(list.lines().count(), expected().len() - 1);
@@ -120,7 +121,8 @@ fn migration_keeps_registered_secrets_and_reports_other_files() {
     assert_eq!(instance.registered(&registered), reference("/own", "OWN").as_bytes());
 }
 
-/// Keys that Python escapes, other paths, empty values; and what does not go into our cache.
+/// Keys that Python escapes, other paths, empty values, and entries that psid's cache does not
+/// accept.
 #[test]
 fn every_kind_of_entry_is_migrated() {
     let vectors = repository().join("tests/vectors");
@@ -135,10 +137,11 @@ fn every_kind_of_entry_is_migrated() {
     for (number, row) in (1..).zip(rows) {
         fs::write(instance.state().join(id(number)), text(row, "mapping")).unwrap();
     }
-    // One key has a control character, which no reference may have any more; one project is not in the config.
-    let told = take_over(&instance);
-    assert_eq!(numbers(&told).1, [3, 0, 1, 1, 2]);
-    let left = told["values"]["without_config"].to_string();
+    // One key has a control character, which a reference may not have; one project is not in the
+    // config.
+    let report = take_over(&instance);
+    assert_eq!(numbers(&report).1, [3, 0, 1, 1, 2]);
+    let left = report["values"]["without_config"].to_string();
     assert!(left.contains("[providers.infisical.projects.elsewhere]"), "{left}");
     let psid = instance.start();
     assert_eq!(psid.status()["entries"], json!(3));
@@ -147,7 +150,7 @@ fn every_kind_of_entry_is_migrated() {
         assert_eq!(instance.driver(&["lookup"]).id(id(number)).ok(), value, "{row}");
     }
     psid.terminate();
-    // What the config lacked is not lost.
+    // Entries of unconfigured projects are not lost.
     let more =
         "[providers.infisical.projects.elsewhere]\nid = \"another\"\nenvironment = \"prod\"\n";
     let config = fs::read_to_string(instance.config()).unwrap();
@@ -168,7 +171,7 @@ fn start_without_cache_leaves_the_old_cache_alone() {
     assert_eq!(contents(&instance.state()), before);
 }
 
-/// The Python PSI's cache put in the place of ours, which is how an old one came back: it is another's file.
+/// An old cache that is restored in place of psid's cache is not read.
 #[test]
 fn start_never_reads_a_restored_old_cache() {
     let instance = instance_in_an_outage();

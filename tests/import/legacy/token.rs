@@ -1,4 +1,4 @@
-//! What the Python PSI left under the hsm backend, and its secrets that a token sealed.
+//! Migration from the Python PSI's hsm backend, and of secrets that a token sealed.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,8 @@ use super::{
 };
 use psi_harness::{Driver, Instance, Start, Token};
 
-/// An instance with the token that made the fixture, in an outage; its cache's key lives in `backend`.
+/// An instance with the token that made the fixture, in an outage; the key of its cache is in
+/// `backend`.
 fn instance_with(token: &Token, backend: &str) -> Instance {
     let instance = instance_in_an_outage();
     let config = fs::read_to_string(instance.config()).unwrap();
@@ -28,7 +29,7 @@ fn psid_with(token: &Token, instance: &Instance) -> Start {
     token.on(instance.psid())
 }
 
-/// Every value of the fixture, those of the cache and the one that the token sealed.
+/// Every value of the fixture: those of the cache and the sealed one.
 #[track_caller]
 fn assert_everything_is_served(instance: &Instance) {
     for (id, value) in expected() {
@@ -40,7 +41,7 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// `cache init` makes the key, and the command opens the old cache with the same token.
+/// `cache init` makes the key; the migration opens the old cache by the same token.
 #[test]
 fn migration_is_complete_with_the_hsm_backend() {
     let token = Token::of_the_vectors();
@@ -68,7 +69,7 @@ fn migration_is_complete_with_the_hsm_backend() {
 fn token_cache_is_migrated_from_another_directory() {
     let token = Token::of_the_vectors();
     let instance = instance_with(&token, "tpm");
-    let old = instance.folder().join("old");
+    let old = instance.directory().join("old");
     leave_in(&old, "cache-hsm.enc");
     let before = traces(&old);
     let take = || with(&token, adopt(&instance, &["--json", text(&old)])).json();
@@ -81,7 +82,8 @@ fn token_cache_is_migrated_from_another_directory() {
     assert_eq!(psid.status()["would_fail"], json!([]));
 }
 
-/// N20: whoever has a token's public key can make such a cache. It takes an admin's word.
+/// N20: anyone with a token's public key can make such a cache, so only an admin's command takes it
+/// over.
 #[test]
 fn n20_start_does_not_migrate_a_token_wrapped_cache() {
     let token = Token::of_the_vectors();
@@ -107,7 +109,7 @@ fn n20_start_does_not_migrate_a_token_wrapped_cache() {
 fn migration_reports_wrong_and_missing_token() {
     let vectors = Token::of_the_vectors();
     let instance = instance_with(&vectors, "tpm");
-    let old = instance.folder().join("old");
+    let old = instance.directory().join("old");
     leave_in(&old, "cache-hsm.enc");
     vectors.lose_storage();
     let away = with(&vectors, adopt(&instance, &[text(&old)])).run();

@@ -1,5 +1,5 @@
-//! N20: encryption to a public key proves nothing about who did it. The Python PSI took any cache that was
-//! wrapped for its token, whoever had wrapped it.
+//! N20: encryption to a public key does not authenticate the author. The Python PSI accepted any
+//! cache that was wrapped for its token.
 
 use std::fs;
 
@@ -11,13 +11,13 @@ use psi_harness::{FakeInfisical, Instance, Probe, Token, bytes, hex, id, referen
 /// The attacker's own data key.
 const OWN: [u8; 32] = [7; 32];
 
-/// What the attacker would like to be served: a cache and a literal, under a key of their own.
+/// A cache and a literal of the attacker, encrypted under the attacker's key.
 struct Planted {
     cache: Vec<u8>,
     literal: Vec<u8>,
 }
 
-/// Made by psid itself, with the tpm backend and the attacker's key as its credential.
+/// psid itself makes them, with the tpm backend and the attacker's key as its credential.
 fn plant(infisical: &FakeInfisical) -> Planted {
     let instance = Instance::of(infisical);
     instance.give_key(&OWN);
@@ -30,7 +30,7 @@ fn plant(infisical: &FakeInfisical) -> Planted {
     Planted { cache: fs::read(instance.cache()).unwrap(), literal }
 }
 
-/// The same two files, as of the hsm backend, with this part.
+/// The same two files with the hsm backend's header and this wrapped key.
 fn forge(probe: &mut Probe, planted: &Planted, part: &[u8]) -> Planted {
     let mut file = |file: &[u8], literal: Option<String>| {
         let forged = probe.ok(json!({
@@ -46,7 +46,7 @@ fn put(instance: &Instance, forged: &Planted) {
     fs::write(instance.state().join("secrets").join(id(2)), &forged.literal).unwrap();
 }
 
-/// The wrapping of the attacker's key: whoever has the public key can make it.
+/// The attacker's key, wrapped; the public key suffices.
 fn wrapped(probe: &mut Probe) -> Vec<u8> {
     bytes(&probe.ok(json!({ "do": "wrap", "key": hex(&OWN) }))["wrapped"])
 }
@@ -55,12 +55,12 @@ fn part(wrapped: &[u8], signature: &[u8]) -> Vec<u8> {
     [&u16::try_from(wrapped.len()).unwrap().to_be_bytes(), wrapped, signature].concat()
 }
 
-/// The signature in a file that psid wrote: the last 256 bytes of the 514 of its part.
+/// The signature in a file that psid wrote: the last 256 of the 514 bytes of its wrapped key.
 fn genuine_signature(instance: &Instance) -> Vec<u8> {
     fs::read(instance.cache()).unwrap()[24 + 258..24 + 514].to_vec()
 }
 
-/// A fake whose value was another one when the attacker looked.
+/// A fake whose value differs from the attacker's.
 fn infisical() -> (FakeInfisical, Planted) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "planted"}}));
     let planted = plant(&infisical);
@@ -77,8 +77,8 @@ fn n20_cache_forged_with_the_public_key_is_refused() {
     let mut probe = Probe::of_token(&token);
     let wrapped = wrapped(&mut probe);
     let signatures = [
-        // As the Python PSI's envelope had none; of nothing; of another wrapping; of a message of the
-        // attacker's that some other program had signed with the same key.
+        // Without a signature, as in the Python PSI; of nothing; of another wrapped key; of an
+        // attacker's message that another program signed with the same key.
         Vec::new(),
         vec![0; 256],
         genuine_signature(&instance),
@@ -87,7 +87,7 @@ fn n20_cache_forged_with_the_public_key_is_refused() {
     for signature in signatures {
         let forged = forge(&mut probe, &planted, &part(&wrapped, &signature));
         put(&instance, &forged);
-        // Sealed under the genuine key, which psid would find by it.
+        // Encrypted under the genuine key, by which psid would find it.
         let _ = fs::remove_file(instance.state().join("secrets").join(id(1)));
         let opened = token.calls("C_Decrypt");
         let psid = token.on(instance.psid()).start();
@@ -105,7 +105,7 @@ fn n20_cache_forged_with_the_public_key_is_refused() {
     }
 }
 
-/// The attacker's files beside good ones: those are served, these are not.
+/// The attacker's files beside good ones: psid serves the good ones only.
 #[test]
 fn n20_forged_file_does_not_affect_good_files() {
     let (mut infisical, planted) = infisical();
@@ -124,7 +124,7 @@ fn n20_forged_file_does_not_affect_good_files() {
     assert_eq!(instance.set_aside().len(), 1);
 }
 
-/// The same forgery with the token's signature is served: the signature is what stops it, nothing else.
+/// The same forgery with the token's signature is served: only the signature prevents it.
 #[test]
 fn n20_forged_cache_differs_only_by_its_signature() {
     let (mut infisical, planted) = infisical();
@@ -139,7 +139,7 @@ fn n20_forged_cache_differs_only_by_its_signature() {
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a planted literal");
 }
 
-/// A token that answers to another key than the one that it shows: psid believes neither.
+/// A token whose private key does not match its public key: psid accepts neither.
 #[test]
 fn cache_of_another_token_is_reported_as_such() {
     let (infisical, token) = (one(), Token::kryoptic());

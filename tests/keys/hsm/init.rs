@@ -1,4 +1,4 @@
-//! `cache init --backend hsm`: the token wraps and signs a key, and proves that it opens.
+//! `cache init --backend hsm`: the token wraps and signs a key and proves that it opens.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,14 +10,14 @@ use psi_harness::{Config, Instance, Token, id};
 fn init_wraps_and_proves_a_key_and_writes_an_empty_cache() {
     let (infisical, token) = (one(), Token::kryoptic());
     let instance = instance_on(&infisical, &token);
-    let told = init(&instance, &token, &[]).text();
+    let output = init(&instance, &token, &[]).text();
     assert!(
-        told.contains("the token wrapped and signed a new key, and proved that it opens"),
-        "{told}"
+        output.contains("the token wrapped and signed a new key, and proved that it opens"),
+        "{output}"
     );
-    assert!(told.contains(&format!("wrote an empty {}", instance.cache().display())), "{told}");
-    assert!(told.contains("recovery key, shown only now"), "{told}");
-    assert!(told.contains("\nnext: `systemctl restart psid`\n"), "{told}");
+    assert!(output.contains(&format!("wrote an empty {}", instance.cache().display())), "{output}");
+    assert!(output.contains("recovery key, shown only now"), "{output}");
+    assert!(output.contains("\nnext: `systemctl restart psid`\n"), "{output}");
     let cache = fs::read(instance.cache()).unwrap();
     assert!(cache.starts_with(b"PSIC\x02\x02"), "version 2, backend 2");
     assert_eq!(fs::metadata(instance.cache()).unwrap().permissions().mode() & 0o777, 0o600);
@@ -40,19 +40,19 @@ fn init_replaces_a_cache_in_use_only_with_force() {
     assert_eq!(fs::read(instance.cache()).unwrap(), cache);
     init(&instance, &token, &["--force"]).ok();
     assert_ne!(fs::read(instance.cache()).unwrap(), cache);
-    // Literals carry their key with them: another cache takes none away.
+    // Literals contain their wrapped key: another cache does not affect them.
     let psid = token.on(instance.psid()).start();
     assert_eq!(psid.degraded(), "");
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
 }
 
-/// Each leaves the instance as it was.
+/// Each case leaves the instance unchanged.
 #[test]
 fn init_without_a_suitable_token_creates_nothing() {
     let infisical = one();
-    let check = |instance: &Instance, token: &Token, told: &str| {
+    let check = |instance: &Instance, token: &Token, expected: &str| {
         let line = init(instance, token, &[]).fails(65);
-        assert!(line.starts_with("psid: init: ") && line.contains(told), "{line}");
+        assert!(line.starts_with("psid: init: ") && line.contains(expected), "{line}");
         assert!(!instance.cache().exists() && !instance.sealed_key().exists());
     };
     let token = Token::kryoptic();
@@ -76,7 +76,7 @@ fn init_uses_the_token_of_the_config() {
     let instance = Instance::of(&infisical);
     instance.configure(&Config::of(&infisical));
     let line = on(&token, instance.driver(&["cache", "init", "--backend", "hsm"])).fails(65);
-    assert!(line.contains("does not name a token; say in [providers.pkcs11] which one"), "{line}");
+    assert!(line.contains("names no token; add [providers.pkcs11]"), "{line}");
     instance.configure(&Config::of(&infisical).hsm(&token));
     instance.take_key();
     init(&instance, &token, &[]).ok();

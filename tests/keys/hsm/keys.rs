@@ -1,11 +1,11 @@
-//! The life of a data key that a token wraps.
+//! Rekey and recovery of a data key that a token wraps.
 
 use std::fs;
 
 use super::{filled, init, instance_on, one};
 use psi_harness::{Config, Instance, Token, id, reference};
 
-/// The backend's part of a file's header, as envelope.rs has it.
+/// The backend's part of a file's header; see envelope.rs.
 fn part(file: &[u8]) -> &[u8] {
     let length = usize::from(u16::from_be_bytes([file[22], file[23]]));
     &file[24..24 + length]
@@ -22,7 +22,7 @@ fn every_file_has_the_wrapped_key() {
     let cache = fs::read(instance.cache()).unwrap();
     assert_eq!(part(&cache).len(), 2 + 256 + 256, "length, wrapping, signature");
     assert_eq!(part(&cache), part(&literal(&instance)));
-    // No cache: the literals are opened all the same.
+    // Without a cache, the literals open nevertheless.
     fs::remove_file(instance.cache()).unwrap();
     let _psid = token.on(instance.psid()).start();
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
@@ -46,13 +46,13 @@ fn rekey_replaces_the_wrapped_key_of_every_file() {
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
 }
 
-/// The token is lost, and another one takes its place.
+/// The token is lost and replaced by another.
 #[test]
 fn other_token_opens_nothing_until_recovery() {
     let (mut infisical, token) = (one(), Token::kryoptic());
     let instance = instance_on(&infisical, &token);
-    let told = init(&instance, &token, &[]).text();
-    let recovery = told.lines().map(str::trim).find(|line| line.len() == 71).unwrap().to_owned();
+    let output = init(&instance, &token, &[]).text();
+    let recovery = output.lines().map(str::trim).find(|line| line.len() == 71).unwrap().to_owned();
     let psid = token.on(instance.psid()).start();
     instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     instance.driver(&["store"]).id(id(2)).stdin("a literal").ok();

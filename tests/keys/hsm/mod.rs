@@ -1,4 +1,4 @@
-//! The hsm backend, with a token in software.
+//! The hsm backend, with a software token.
 
 mod forged;
 mod init;
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use psi_harness::{Config, Driver, FakeInfisical, Instance, Token, id, reference};
 
-/// An instance whose only key is to come from `token`.
+/// An instance whose key comes from `token` only.
 fn instance_on(infisical: &FakeInfisical, token: &Token) -> Instance {
     let instance = Instance::of(infisical);
     instance.configure(&Config::of(infisical).hsm(token));
@@ -17,7 +17,7 @@ fn instance_on(infisical: &FakeInfisical, token: &Token) -> Instance {
     instance
 }
 
-/// A call of psi-driver that runs psid in its place, which needs the token.
+/// A psi-driver command that runs psid, which needs the token.
 fn on(token: &Token, driver: Driver) -> Driver {
     token.environment().iter().fold(driver, |driver, (name, value)| driver.env(name, value))
 }
@@ -31,7 +31,8 @@ fn one() -> FakeInfisical {
     FakeInfisical::with(&json!({"/myapp": {"A": "1"}}))
 }
 
-/// An instance with a cached value, `id(1)`, and a literal, `id(2)`, sealed under a key of this token.
+/// An instance with a cached value, `id(1)`, and a literal, `id(2)`, encrypted under a key of this
+/// token.
 fn filled(infisical: &FakeInfisical, token: &Token) -> Instance {
     let instance = instance_on(infisical, token);
     init(&instance, token, &[]).ok();

@@ -1,5 +1,5 @@
-//! psid and a token that is slow, gone, locked or back again: it serves what it can, says why, and needs no
-//! restart.
+//! psid with a token that is slow, absent, locked or back again: it serves what it can, reports the
+//! reason, and needs no restart.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ fn reboot_in_an_outage_serves_everything() {
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
     assert_eq!(psid.status()["survives_outage"], true);
-    // One login and one unwrapping; the second C_Decrypt is the module's way to ask for a length.
+    // One login and one unwrap; the second C_Decrypt queries a length.
     assert_eq!((token.calls("C_Login"), token.calls("C_Decrypt")), (before.0 + 1, before.1 + 2));
     let finalized = token.calls("C_Finalize");
     psid.terminate();
@@ -44,7 +44,7 @@ fn missing_token_means_live_serving_until_it_returns() {
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
 }
 
-/// The key is in RAM, and a token that is pulled out later is nobody's loss.
+/// The key is in RAM: psid does not need the token after the start.
 #[test]
 fn token_removed_after_start_is_not_needed() {
     let (infisical, token) = (one(), Token::kryoptic());
@@ -89,25 +89,25 @@ fn pin_is_read_from_a_credential() {
     let mut psid = token.on(instance.psid()).start();
     let degraded = psid.degraded();
     let sealed = instance.config().with_file_name("hsm-pin.cred").display().to_string();
-    let told = format!("the PIN is missing: no credential hsm-pin, no {sealed}; ");
-    assert!(degraded.contains(&told), "{degraded}");
+    let expected = format!("the PIN is missing: no credential hsm-pin, no {sealed}; ");
+    assert!(degraded.contains(&expected), "{degraded}");
     assert!(degraded.contains("`psictl seal hsm-pin`"), "{degraded}");
     fs::write(instance.credentials().join("hsm-pin"), PIN).unwrap();
     psid.reload();
     assert_eq!(psid.degraded(), "");
 }
 
-/// Half a minute on real tokens: callers are answered meanwhile.
+/// Opening the key takes half a minute on real tokens: lookups are served meanwhile.
 #[test]
 fn slow_token_delays_no_live_lookup() {
     let (infisical, token) = (one(), Token::kryoptic());
     let instance = filled(&infisical, &token);
-    token.spoil("hang-C_Initialize", "");
+    token.break_with("hang-C_Initialize", "");
     let mut psid = token.on(instance.psid()).launch();
     eventually("psid to serve", || (instance.driver(&["health"]).run().code == 0).then_some(()));
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1", "live");
-    token.mend("hang-C_Initialize");
-    psid.await_told("READY=1");
+    token.repair("hang-C_Initialize");
+    psid.await_notification("READY=1");
     assert_eq!(psid.degraded(), "");
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
 }
@@ -116,7 +116,7 @@ fn slow_token_delays_no_live_lookup() {
 fn psid_stops_while_the_token_hangs() {
     let (infisical, token) = (one(), Token::kryoptic());
     let instance = filled(&infisical, &token);
-    token.spoil("hang-C_Login", "");
+    token.break_with("hang-C_Login", "");
     let logins = token.calls("C_Login");
     let psid = token.on(instance.psid()).launch();
     eventually("the login", || (token.calls("C_Login") > logins).then_some(()));
@@ -132,7 +132,7 @@ fn killed_psid_does_not_block_its_successor() {
     let psid = token.on(instance.psid()).start();
     assert_eq!(psid.degraded(), "");
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
-    // And while psid has the token, others may use it.
+    // Other programs can use the token at the same time.
     assert!(on(&token, instance.driver(&["cache", "status"])).report().contains("hsm"));
     token.user_tool(&["--list-objects"]);
 }

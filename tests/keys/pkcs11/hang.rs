@@ -1,4 +1,5 @@
-//! A module whose calls do not return: who waits for it has a limit, and the thread goes on when it does.
+//! A module whose calls hang: callers have a deadline, and the worker thread continues when the
+//! call returns.
 
 use serde_json::{Value, json};
 
@@ -16,8 +17,8 @@ fn sign() -> Value {
 
 #[track_caller]
 fn is_stuck_in(call: &str, error: &str) {
-    let told = format!("Busy: the PKCS#11 module has not returned from {call} for ");
-    assert!(error.starts_with(&told), "{error}");
+    let expected = format!("Busy: the PKCS#11 module has not returned from {call} for ");
+    assert!(error.starts_with(&expected), "{error}");
 }
 
 #[test]
@@ -25,28 +26,28 @@ fn hanging_call_ends_the_wait_and_keeps_the_thread() {
     let token = Token::kryoptic();
     let mut probe = Probe::of_token(&token);
     let unwrap = wrap(&mut probe);
-    token.spoil("hang-C_Decrypt", "");
+    token.break_with("hang-C_Decrypt", "");
     is_stuck_in("C_Decrypt", &probe.fails(within(unwrap.clone(), 200)));
-    // Another one, who wants something else, is told the same.
+    // A caller with another request gets the same error.
     is_stuck_in("C_Decrypt", &probe.fails(within(sign(), 200)));
     let state = probe.ok(json!({ "do": "state" }));
     assert_eq!((&state["state"], &state["call"]), (&json!("busy"), &json!("C_Decrypt")));
-    token.mend("hang-C_Decrypt");
+    token.repair("hang-C_Decrypt");
     unwraps(&mut probe, &unwrap);
     assert_eq!(token.calls("C_SignInit"), 0, "who asked for it has gone");
     assert_eq!(probe.ok(sign())["verifies"], true);
     assert_eq!(token.calls("C_Login"), 1, "in the same session");
 }
 
-/// On real tokens that takes 20 to 30 s: longer than a lookup waits.
+/// Opening a session takes 20 to 30 s on real tokens: longer than a lookup waits.
 #[test]
 fn session_opening_continues_for_the_next_caller() {
     for call in ["C_Initialize", "C_OpenSession", "C_Login"] {
         let token = Token::kryoptic();
         let mut probe = Probe::of_token(&token);
-        token.spoil(&format!("hang-{call}"), "");
+        token.break_with(&format!("hang-{call}"), "");
         is_stuck_in(call, &probe.fails(within(sign(), 500)));
-        token.mend(&format!("hang-{call}"));
+        token.repair(&format!("hang-{call}"));
         assert_eq!(probe.ok(sign())["verifies"], true);
         assert_eq!(token.calls("C_Initialize"), 1, "{call}: what was begun was of use");
         assert_eq!(token.calls("C_OpenSession"), 1, "{call}");
@@ -59,10 +60,10 @@ fn many_waiting_calls_are_served() {
     let token = Token::kryoptic();
     let mut probe = Probe::of_token(&token);
     let unwrap = wrap(&mut probe);
-    token.spoil("hang-C_Decrypt", "");
+    token.break_with("hang-C_Decrypt", "");
     let waiting: Vec<_> = (0..20).map(|_| probe.begin(unwrap.clone())).collect();
     eventually("the first call", || (token.calls("C_Decrypt") > 0).then_some(()));
-    token.mend("hang-C_Decrypt");
+    token.repair("hang-C_Decrypt");
     for request in waiting {
         let answer = probe.answer_to(request);
         assert_eq!(answer["key"], psi_harness::hex(&super::token::KEY), "{answer}");

@@ -1,4 +1,4 @@
-//! What each key backend must do, on the real ones: `tpm` with systemd-creds and a software TPM, `hsm`
+//! The suite of the key backends, on real ones: `tpm` with systemd-creds and a software TPM, `hsm`
 //! with Kryoptic.
 
 use std::fs;
@@ -9,13 +9,13 @@ use tempfile::TempDir;
 
 use psi_harness::{Probe, Token, Tpm, bytes, hex};
 
-/// One backend and what it keeps keys with. `Probe`s of one home are psids of one host.
+/// One backend and its storage. `Probe`s of one home are psids of one host.
 enum Home {
-    Tpm { tpm: Tpm, folder: TempDir },
+    Tpm { tpm: Tpm, directory: TempDir },
     Hsm { token: Token },
 }
 
-/// The suite, for each of them.
+/// Runs the suite over each backend.
 macro_rules! on_each {
     ($($name:ident)*) => {
         mod tpm {
@@ -42,7 +42,7 @@ const SECOND: [u8; 32] = [2; 32];
 
 impl Home {
     fn tpm() -> Self {
-        Self::Tpm { tpm: Tpm::start(), folder: tempfile::tempdir().unwrap() }
+        Self::Tpm { tpm: Tpm::start(), directory: tempfile::tempdir().unwrap() }
     }
 
     fn hsm() -> Self {
@@ -57,9 +57,9 @@ impl Home {
         }
     }
 
-    /// What this host has on its disk, on that one.
+    /// Copies this host's disk to that one.
     fn move_disk_to(&self, other: &Self) {
-        // A token's part is in the files, which the caller hands over.
+        // A token's wrapped key is in the files, which the caller passes on.
         if let (Self::Tpm { .. }, Self::Tpm { .. }) = (self, other) {
             fs::copy(self.sealed(), other.sealed()).unwrap();
         }
@@ -72,15 +72,15 @@ impl Home {
         }
     }
 
-    /// Where the tpm backend keeps its key.
+    /// The sealed key of the tpm backend.
     fn sealed(&self) -> PathBuf {
         match self {
-            Self::Tpm { folder, .. } => folder.path().join("cache.key"),
+            Self::Tpm { directory, .. } => directory.path().join("cache.key"),
             Self::Hsm { .. } => panic!("a token's key is in the files"),
         }
     }
 
-    /// A TPM's sessions are few, and nobody but the kernel clears them.
+    /// Closes the TPM's few sessions; otherwise only the kernel does.
     fn flush(&self) {
         if let Self::Tpm { tpm, .. } = self {
             tpm.flush();
@@ -102,7 +102,7 @@ impl Home {
         part
     }
 
-    /// The keys, when files with these parts are there.
+    /// The keys, for files with these wrapped keys.
     #[track_caller]
     fn load(&self, probe: &mut Probe, parts: &[&[u8]]) -> Vec<Vec<u8>> {
         self.flush();
@@ -125,7 +125,7 @@ fn what_is_kept_opens(home: &Home) {
     let mut probe = home.probe();
     let part = home.keep_and_commit(&mut probe, FIRST);
     assert_eq!(home.load(&mut probe, &[&part]), [FIRST]);
-    // A second time, for it is asked for again and again while a rekey fails.
+    // Twice, because psid repeats it while a rekey fails.
     probe.ok(json!({ "do": "commit" }));
     assert_eq!(home.load(&mut probe, &[&part]), [FIRST]);
 }
@@ -144,7 +144,7 @@ fn a_key_whose_making_was_interrupted_opens(home: &Home) {
     assert_eq!(home.load(&mut home.probe(), &[&part]), [FIRST]);
 }
 
-/// The cache is the first file that is sealed under the new key.
+/// The cache is the first file that is encrypted under the new key.
 fn two_keys_of_an_interrupted_rekey_come_in_order(home: &Home) {
     let mut probe = home.probe();
     let first = home.keep_and_commit(&mut probe, FIRST);
@@ -152,7 +152,7 @@ fn two_keys_of_an_interrupted_rekey_come_in_order(home: &Home) {
     probe.kill();
     let mut probe = home.probe();
     let mut parts = vec![second.as_slice(), &first];
-    // The tpm backend has none.
+    // The tpm backend has no parts.
     parts.dedup();
     assert_eq!(home.load(&mut probe, &parts), [SECOND, FIRST]);
     probe.ok(json!({ "do": "commit" }));
@@ -165,31 +165,31 @@ fn what_was_tampered_with_is_refused(home: &Home) {
     match home {
         Home::Tpm { .. } => {
             let sealed = fs::read_to_string(home.sealed()).unwrap();
-            // Base64, with line breaks; some of it is of no consequence, but never a whole stretch.
+            // Base64 with line breaks: single characters may be redundant, but not a whole range.
             let half = sealed.len() / 2;
             let other = if &sealed[half..=half] == "A" { "B" } else { "A" };
-            let spoiled = format!("{}{}{}", &sealed[..half], other.repeat(9), &sealed[half + 9..]);
-            fs::write(home.sealed(), spoiled).unwrap();
+            let damaged = format!("{}{}{}", &sealed[..half], other.repeat(9), &sealed[half + 9..]);
+            fs::write(home.sealed(), damaged).unwrap();
             let error = home.does_not_load(&mut probe, &[]);
-            let told = format!("the key in {} does not open: ", home.sealed().display());
-            assert!(error.starts_with(&told), "{error}");
+            let expected = format!("the key in {} does not open: ", home.sealed().display());
+            assert!(error.starts_with(&expected), "{error}");
             assert!(error.contains("cache recover") && error.contains("--force"), "{error}");
         }
         Home::Hsm { token } => {
             let opened = token.calls("C_Decrypt");
-            // The wrapping's length, the wrapping, and the signature.
+            // The length, the wrapped key, and the signature.
             for at in [0, 1, 2, 100, 257, 258, 400, part.len() - 1] {
-                let mut spoiled = part.clone();
-                spoiled[at] ^= 1;
-                let error = home.does_not_load(&mut probe, &[&spoiled]);
-                let told = ["is not signed by this token's key: ", "is damaged; "];
-                assert!(told.iter().any(|told| error.contains(told)), "byte {at}: {error}");
+                let mut damaged = part.clone();
+                damaged[at] ^= 1;
+                let error = home.does_not_load(&mut probe, &[&damaged]);
+                let causes = ["is not signed by this token's key: ", "is damaged; "];
+                assert!(causes.iter().any(|cause| error.contains(cause)), "byte {at}: {error}");
             }
-            for spoiled in [&part[..0], &part[..1], &part[..258], &part[..part.len() - 1]] {
-                home.does_not_load(&mut probe, &[spoiled]);
+            for damaged in [&part[..0], &part[..1], &part[..258], &part[..part.len() - 1]] {
+                home.does_not_load(&mut probe, &[damaged]);
             }
             assert_eq!(token.calls("C_Decrypt"), opened, "nothing is unwrapped unverified");
-            // One that somebody put beside it does not take the good one away.
+            // An additional invalid part does not affect the valid one.
             assert_eq!(home.load(&mut probe, &[&part[..258], &part]), [FIRST]);
             assert!(probe.stderr().is_empty(), "{}", probe.stderr());
         }
@@ -201,11 +201,11 @@ fn what_another_one_keeps_is_refused(home: &Home) {
     let part = other.keep_and_commit(&mut other.probe(), FIRST);
     other.move_disk_to(home);
     let error = home.does_not_load(&mut home.probe(), &[&part]);
-    let told = match home {
+    let cause = match home {
         Home::Tpm { .. } => "does not open: ",
         Home::Hsm { .. } => "it was made with another token or key, or is forged; ",
     };
-    assert!(error.contains(told) && error.contains("psictl cache recover"), "{error}");
+    assert!(error.contains(cause) && error.contains("psictl cache recover"), "{error}");
 }
 
 fn without_a_key_it_is_told_what_to_do(home: &Home) {

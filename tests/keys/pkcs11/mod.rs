@@ -1,5 +1,4 @@
-//! What every implementation of a trait must do, on the real ones; and what a token does to psid, and
-//! psid to a token, in all its states.
+//! Suites for every implementation of a trait, and faults of a PKCS#11 module.
 
 mod hang;
 mod key;

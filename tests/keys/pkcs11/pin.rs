@@ -1,4 +1,4 @@
-//! The login: three wrong PINs lock a real token, and two logins of one process disturb each other.
+//! Logins to a token: three wrong PINs lock a real one, and two logins of one process interfere.
 
 use std::fs;
 
@@ -39,14 +39,14 @@ fn wrong_pin_is_tried_once() {
         }
         probe.ok(json!({ "do": "describe" }));
         assert_eq!(token.calls("C_Login"), 1);
-        // Another one is tried, and without a restart.
+        // Another PIN is tried without a restart.
         token.give_pin(PIN);
         assert_eq!(probe.ok(sign())["verifies"], true);
         assert_eq!((token.calls("C_Login"), state(&mut probe).as_str()), (2, "ready"));
     }
 }
 
-/// The token that counts agrees: one attempt is seen there, and no more.
+/// The token's own counter shows one attempt.
 #[test]
 fn token_received_one_attempt() {
     let token = Token::softhsm();
@@ -71,7 +71,7 @@ fn reload_and_restart_make_no_pin_attempt() {
             probe.fails(sign());
         }
         assert_eq!(token.calls("C_Login"), 1);
-        // Another wrong one is another try; the first one stays refused.
+        // Each new wrong PIN is one attempt; a refused one is not tried again.
         for pin in ["22222222", "11111111", "22222222"] {
             token.give_pin(pin);
             Probe::of_token(&token).fails(sign());
@@ -82,7 +82,7 @@ fn reload_and_restart_make_no_pin_attempt() {
     }
 }
 
-/// The token's own PIN was changed back: the one that was refused is right again.
+/// The token's PIN was changed back: the refused PIN is right again.
 #[test]
 fn retry_makes_one_attempt_and_its_success_ends_the_refusal() {
     let token = Token::kryoptic();
@@ -109,7 +109,7 @@ fn retry_makes_one_attempt_and_its_success_ends_the_refusal() {
 fn unclear_login_failure_counts_as_an_attempt() {
     for value in ["5", "6", "48", "50", "2147483656"] {
         let token = Token::kryoptic();
-        token.spoil("fail-C_Login", value);
+        token.break_with("fail-C_Login", value);
         for _ in 0..3 {
             let mut probe = Probe::of_token(&token);
             for _ in 0..3 {
@@ -119,8 +119,8 @@ fn unclear_login_failure_counts_as_an_attempt() {
             }
         }
         assert_eq!(token.calls("C_Login"), 1, "{value}");
-        // Nobody has to wait who has another PIN, or who asks for a retry.
-        token.mend("fail-C_Login");
+        // Another PIN and a retry by command need not wait.
+        token.repair("fail-C_Login");
         let mut setup = token.setup();
         setup["retry"] = true.into();
         assert_eq!(Probe::with_tokens(&token, &[setup]).ok(sign())["verifies"], true);
@@ -128,13 +128,13 @@ fn unclear_login_failure_counts_as_an_attempt() {
     }
 }
 
-/// A token that counted the try says so: then there is no second one.
+/// The token reports that it counted the attempt: there is no second one.
 #[test]
 fn unclear_login_failure_with_a_low_pin_count_is_a_refusal() {
     let token = Token::kryoptic();
     // CKF_USER_PIN_COUNT_LOW, CKR_FUNCTION_FAILED
-    token.spoil("flags", "65536");
-    token.spoil("fail-C_Login", "6");
+    token.break_with("flags", "65536");
+    token.break_with("fail-C_Login", "6");
     for _ in 0..3 {
         let error = Probe::of_token(&token).fails(sign());
         assert!(error.starts_with("Pin: ") && error.contains("will not retry it"), "{error}");
@@ -147,18 +147,18 @@ fn unclear_login_failure_with_a_low_pin_count_is_a_refusal() {
 fn login_that_does_not_reach_the_token_is_no_attempt() {
     for value in ["224", "179", "260"] {
         let token = Token::kryoptic();
-        token.spoil("fail-C_Login", value);
+        token.break_with("fail-C_Login", value);
         let mut probe = Probe::of_token(&token);
         let error = probe.fails(sign());
         assert!(!error.starts_with("Pin: "), "{error}");
-        token.mend("fail-C_Login");
+        token.repair("fail-C_Login");
         assert_eq!(probe.ok(sign())["verifies"], true, "{value}");
     }
 }
 
 #[test]
 fn malformed_pin_is_not_sent() {
-    // The one of the two that says which lengths it takes.
+    // SoftHSM reports the accepted lengths.
     let token = Token::softhsm();
     let mut probe = Probe::of_token(&token);
     for (pin, words) in [
@@ -182,33 +182,34 @@ fn malformed_pin_is_not_sent() {
 #[test]
 fn last_pin_attempt_is_never_used() {
     let token = Token::kryoptic();
-    token.spoil("flags", FINAL_TRY);
+    token.break_with("flags", FINAL_TRY);
     let mut probe = Probe::of_token(&token);
     let error = probe.fails(sign());
     assert!(error.contains("psid tries none; log in once with the right one"), "{error}");
     assert_eq!((token.calls("C_Login"), state(&mut probe).as_str()), (0, "pin refused"));
     let described = probe.ok(json!({ "do": "describe" }));
     assert!(described["token"].as_str().unwrap().contains("pin: FinalTry"), "{described}");
-    token.mend("flags");
+    token.repair("flags");
     assert_eq!(probe.ok(sign())["verifies"], true);
 }
 
 #[test]
 fn locked_pin_is_reported_and_not_tried() {
     let token = Token::kryoptic();
-    let told = "Pin: the token's user PIN is locked (CKR_PIN_LOCKED); unlock it with the SO PIN";
-    token.spoil("flags", LOCKED);
+    let expected =
+        "Pin: the token's user PIN is locked (CKR_PIN_LOCKED); unlock it with the SO PIN";
+    token.break_with("flags", LOCKED);
     let mut probe = Probe::of_token(&token);
-    assert!(probe.fails(sign()).starts_with(told));
+    assert!(probe.fails(sign()).starts_with(expected));
     assert_eq!(token.calls("C_Login"), 0);
-    token.mend("flags");
-    // A token that says so at the login only.
-    token.spoil("fail-C_Login", PIN_LOCKED);
+    token.repair("flags");
+    // The token reports it only at the login.
+    token.break_with("fail-C_Login", PIN_LOCKED);
     for _ in 0..3 {
-        assert!(probe.fails(sign()).starts_with(told));
+        assert!(probe.fails(sign()).starts_with(expected));
     }
     assert_eq!(token.calls("C_Login"), 1);
-    token.mend("fail-C_Login");
+    token.repair("fail-C_Login");
     let mut setup = token.setup();
     setup["retry"] = true.into();
     assert_eq!(Probe::with_tokens(&token, &[setup]).ok(sign())["verifies"], true);
@@ -220,8 +221,8 @@ fn missing_pin_is_reported_and_found_later() {
     let token = Token::kryoptic();
     fs::remove_file(token.pin_file()).unwrap();
     let mut probe = Probe::of_token(&token);
-    let told = format!("Pin: the PIN is missing: no {}; ", token.pin_file().display());
-    assert!(probe.fails(sign()).starts_with(&told));
+    let expected = format!("Pin: the PIN is missing: no {}; ", token.pin_file().display());
+    assert!(probe.fails(sign()).starts_with(&expected));
     assert_eq!(state(&mut probe), "pin refused");
     token.give_pin("\n");
     assert!(probe.fails(sign()).contains(" is empty; "));
@@ -230,8 +231,8 @@ fn missing_pin_is_reported_and_found_later() {
     assert_eq!(token.calls("C_Login"), 1);
 }
 
-/// The Python PSI's #30: a second session in one process met CKR_USER_ALREADY_LOGGED_IN, and the cache was
-/// off from then on.
+/// The Python PSI's #30: a second session in one process got CKR_USER_ALREADY_LOGGED_IN and turned
+/// the cache off.
 #[test]
 fn second_login_of_one_process_succeeds() {
     for token in [Token::kryoptic(), Token::softhsm()] {
@@ -240,7 +241,7 @@ fn second_login_of_one_process_succeeds() {
         assert_eq!(probe.ok(sign())["verifies"], true);
         assert_eq!(probe.ok(other.clone())["verifies"], true);
         assert_eq!(probe.ok(sign())["verifies"], true);
-        // What the one does to the module, the other recovers from.
+        // psid recovers from what the other client does to the module.
         token.pull_out();
         probe.fails(sign());
         token.put_back();
@@ -249,16 +250,16 @@ fn second_login_of_one_process_succeeds() {
     }
 }
 
-/// "Already logged in" is believed when the key can be used, and no longer.
+/// "Already logged in" is accepted only while the key can be used.
 #[test]
 fn false_login_success_is_detected_by_the_key() {
     let token = Token::kryoptic();
-    token.spoil("fail-C_Login", ALREADY_LOGGED_IN);
+    token.break_with("fail-C_Login", ALREADY_LOGGED_IN);
     let mut probe = Probe::of_token(&token);
     let error = probe.fails(sign());
     assert!(!error.starts_with("Pin: "), "{error}");
     assert_ne!(state(&mut probe), "ready");
-    token.mend("fail-C_Login");
+    token.repair("fail-C_Login");
     let unwrap = wrap(&mut probe);
     unwraps(&mut probe, &unwrap);
 }

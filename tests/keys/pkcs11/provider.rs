@@ -1,33 +1,36 @@
-//! What every `SecretProvider` must do, on the real ones: Infisical over HTTP against its fake, and the
+//! The suite of the secret providers, on real ones: Infisical over HTTP against its fake, and the
 //! token through its module.
 
 use serde_json::{Value, json};
 
 use psi_harness::{Config, FakeInfisical, Instance, PROJECT, Probe, Token, bytes, hex};
 
-/// A provider under test, and what its other side can be made to do.
+/// A provider under test, and the faults of its server or token.
 struct Subject {
     name: &'static str,
     probe: Probe,
-    /// References to things that are there, each with its value.
+    /// References to existing values, each with its value.
     stored: Vec<(Value, Vec<u8>)>,
-    /// References of the right shape to things that are not, and how their fetch ends.
+    /// Valid references to missing values, and the error of their fetch.
     unknown: Vec<(Value, &'static str)>,
-    /// References that cannot be meant.
-    nonsense: Vec<Value>,
-    /// A namespace of its own, and one that the config has not.
+    /// Malformed references.
+    malformed: Vec<Value>,
+    /// A configured namespace, and one that is not.
     namespaces: [String; 2],
     other_side: OtherSide,
 }
 
 enum OtherSide {
-    Infisical(Box<FakeInfisical>, #[expect(dead_code, reason = "it lives as long")] Instance),
-    Token(Token, #[expect(dead_code, reason = "it lives as long")] Instance),
+    Infisical(
+        Box<FakeInfisical>,
+        #[expect(dead_code, reason = "dropped with the subject")] Instance,
+    ),
+    Token(Token, #[expect(dead_code, reason = "dropped with the subject")] Instance),
 }
 
 impl OtherSide {
-    /// How often it was asked anything.
-    fn questions(&self) -> usize {
+    /// The number of requests so far.
+    fn requests(&self) -> usize {
         match self {
             Self::Infisical(fake, _) => fake.log().len(),
             Self::Token(token, _) => token.calls("C_Initialize") + token.calls("C_Decrypt"),
@@ -56,9 +59,9 @@ fn namespace(parts: &[&str]) -> String {
 fn infisical() -> Subject {
     let values = ["plain", "two\nlines", "häßlich ✓", "{\"json\": [1, 2]}", "x"];
     let names = ["A", "B", "C", "D", "E"];
-    let folder: serde_json::Map<_, _> =
+    let directory: serde_json::Map<_, _> =
         names.iter().zip(values).map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
-    let fake = FakeInfisical::with(&json!({"/app": folder}));
+    let fake = FakeInfisical::with(&json!({"/app": directory}));
     let instance = Instance::of(&fake);
     let members = |key: &str| json!({"project": "myproject", "path": "/app", "key": key});
     Subject {
@@ -73,7 +76,7 @@ fn infisical() -> Subject {
             (members("NOT_THERE"), "NotFound"),
             (json!({"project": "myproject", "path": "/elsewhere", "key": "A"}), "NotFound"),
         ],
-        nonsense: vec![
+        malformed: vec![
             json!({}),
             json!({"project": "myproject"}),
             json!({"project": "another", "key": "A"}),
@@ -88,7 +91,7 @@ fn infisical() -> Subject {
     }
 }
 
-fn nitrokeyhsm() -> Subject {
+fn pkcs11() -> Subject {
     let token = Token::kryoptic();
     let instance = Instance::empty();
     instance.configure(&Config {
@@ -98,25 +101,25 @@ fn nitrokeyhsm() -> Subject {
         auth: String::new(),
         rest: token.config(),
     });
-    // Sealing touches the token; so it is done in a process of its own.
-    let mut sealer = Probe::of_provider("nitrokeyhsm", &instance, &token.environment());
+    // Sealing uses the token, so a process of its own does it.
+    let mut sealer = Probe::of_provider("pkcs11", &instance, &token.environment());
     let mut seal =
         |secret: &[u8]| sealer.ok(json!({"do": "seal", "secret": hex(secret)}))["members"].clone();
     let values =
         [&b"plain"[..], b"two\nlines\n", "häßlich ✓".as_bytes(), b"\0\xff\r\n", &[7; 9_000]];
     let stored: Vec<_> = values.iter().map(|value| (seal(value), value.to_vec())).collect();
     let foreign = |at: usize| {
-        // Another bit of the wrapped key, or of the ciphertext, in base64.
+        // One changed bit of the wrapped key or of the ciphertext, in base64.
         let blob = stored[0].0["blob"].as_str().unwrap();
         let other = if &blob[at..=at] == "A" { "B" } else { "A" };
         json!({"blob": format!("{}{other}{}", &blob[..at], &blob[at + 1..])})
     };
     let unknown = vec![(foreign(100), "Misbehaved"), (foreign(350), "Misbehaved")];
     let subject = Subject {
-        name: "nitrokeyhsm",
-        probe: Probe::of_provider("nitrokeyhsm", &instance, &token.environment()),
+        name: "pkcs11",
+        probe: Probe::of_provider("pkcs11", &instance, &token.environment()),
         unknown,
-        nonsense: vec![
+        malformed: vec![
             json!({}),
             json!({"blob": "*"}),
             json!({"blob": ""}),
@@ -124,7 +127,7 @@ fn nitrokeyhsm() -> Subject {
             json!({"blob": stored[0].0["blob"], "key": "A"}),
         ],
         stored,
-        namespaces: [namespace(&["nitrokeyhsm"]), namespace(&["nitrokeyhsm", "another"])],
+        namespaces: [namespace(&["pkcs11"]), namespace(&["pkcs11", "another"])],
         other_side: OtherSide::Token(token, instance),
     };
     drop(sealer);
@@ -132,7 +135,7 @@ fn nitrokeyhsm() -> Subject {
 }
 
 fn on_each(check: impl Fn(Subject)) {
-    for subject in [infisical(), nitrokeyhsm()] {
+    for subject in [infisical(), pkcs11()] {
         check(subject);
     }
 }
@@ -160,7 +163,7 @@ fn provider_fetches_stored_values_unchanged() {
 #[test]
 fn provider_accepts_references_without_requests() {
     on_each(|mut subject| {
-        let before = subject.other_side.questions();
+        let before = subject.other_side.requests();
         subject.other_side.take_away();
         let mut places = Vec::new();
         for (members, _) in &subject.stored {
@@ -177,17 +180,17 @@ fn provider_accepts_references_without_requests() {
         places.dedup();
         assert_eq!(places.len(), subject.stored.len(), "{}", subject.name);
         if let OtherSide::Token(..) = subject.other_side {
-            assert_eq!(subject.other_side.questions(), before);
+            assert_eq!(subject.other_side.requests(), before);
         }
     });
 }
 
-/// Of whatever podman may have been given: an answer, one line, and nothing done.
+/// Any text that podman may pass: an error of one line, and no request.
 #[test]
 fn provider_rejects_malformed_references() {
     on_each(|mut subject| {
-        let before = subject.other_side.questions();
-        let mut odd = subject.nonsense.clone();
+        let before = subject.other_side.requests();
+        let mut odd = subject.malformed.clone();
         for name in ["project", "path", "key", "blob", "", "\0", "ключ"] {
             for value in ["", "\0", "/", "..", "\n\r", "'\"\\", "✓", &"x".repeat(100_000)] {
                 odd.push(json!({name: value}));
@@ -196,7 +199,7 @@ fn provider_rejects_malformed_references() {
         }
         for members in odd {
             let answer = subject.probe.ask(accept(&members));
-            let is_nonsense = subject.nonsense.contains(&members);
+            let is_nonsense = subject.malformed.contains(&members);
             let Some(why) = answer["error"].as_str() else {
                 assert!(!is_nonsense, "{}: {members}", subject.name);
                 continue;
@@ -205,7 +208,7 @@ fn provider_rejects_malformed_references() {
             let fetched = subject.probe.ask(fetch(&members));
             assert_eq!(fetched["kind"], "Misbehaved", "{}: {members}", subject.name);
         }
-        assert_eq!(subject.other_side.questions(), before, "{}", subject.name);
+        assert_eq!(subject.other_side.requests(), before, "{}", subject.name);
     });
 }
 
@@ -219,7 +222,7 @@ fn provider_reports_unknown_secrets() {
             let why = answer["error"].as_str().unwrap();
             assert!(!why.is_empty() && !why.contains('\n'), "{}: {why}", subject.name);
         }
-        // It is well, and gives what there is.
+        // The provider is unaffected and serves existing values.
         let (members, value) = &subject.stored[0];
         assert_eq!(bytes(&subject.probe.ok(fetch(members))["value"]), *value);
     });
@@ -245,7 +248,7 @@ fn provider_reports_unreachable_until_recovery() {
 #[test]
 fn provider_knows_only_configured_namespaces() {
     on_each(|mut subject| {
-        let before = subject.other_side.questions();
+        let before = subject.other_side.requests();
         let [own, other] = subject.namespaces.clone();
         for (namespace, knows) in
             [(own, true), (other, false), (String::new(), false), ("[]".into(), false)]
@@ -253,27 +256,27 @@ fn provider_knows_only_configured_namespaces() {
             let answer = subject.probe.ok(json!({"do": "knows", "namespace": namespace}));
             assert_eq!(answer["knows"], knows, "{}: {namespace}", subject.name);
         }
-        assert_eq!(subject.other_side.questions(), before);
+        assert_eq!(subject.other_side.requests(), before);
     });
 }
 
-/// A source has a scope or is refused, before anybody is asked; a listing holds what a fetch gives, in
-/// the places that accepting tells.
+/// A source has a scope or is refused without a request; a listing has the values of single
+/// fetches, under the keys that `accept` returns.
 #[test]
 fn provider_listing_matches_scope_and_fetches() {
     on_each(|mut subject| {
         for (project, path) in [("myproject", "/app"), ("another", "/app"), ("", "")] {
             let source = |what: &str| json!({"do": what, "project": project, "path": path});
-            let before = subject.other_side.questions();
+            let before = subject.other_side.requests();
             let scope = subject.probe.ask(source("scope"));
-            assert_eq!(subject.other_side.questions(), before);
+            assert_eq!(subject.other_side.requests(), before);
             let listed = subject.probe.ask(source("list"));
             if let Some(why) = scope["error"].as_str() {
                 assert_eq!(
                     (&listed["kind"], &listed["error"]),
                     (&json!("Misbehaved"), &json!(why))
                 );
-                assert_eq!(subject.other_side.questions(), before);
+                assert_eq!(subject.other_side.requests(), before);
                 continue;
             }
             assert_eq!(
@@ -295,7 +298,7 @@ fn provider_listing_matches_scope_and_fetches() {
     });
 }
 
-/// What has folders to list is kept on disk and asked for again; what a token opens, neither.
+/// Values that can be listed are persisted and refreshed; values that a token decrypts are neither.
 #[test]
 fn provider_persists_only_listable_secrets() {
     on_each(|mut subject| {

@@ -1,4 +1,4 @@
-//! The handle on a token, and the thread behind it.
+//! The token handle and its worker thread.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ pub(super) fn wrap(probe: &mut Probe) -> Value {
     json!({ "do": "unwrap", "wrapped": wrapped["wrapped"] })
 }
 
-/// Does what takes the private key.
+/// Makes a call that needs the private key.
 #[track_caller]
 pub(super) fn unwraps(probe: &mut Probe, unwrap: &Value) {
     assert_eq!(probe.ok(unwrap.clone())["key"], hex(&KEY));
@@ -64,7 +64,7 @@ fn token_description_is_complete() {
     }
 }
 
-/// The wrapping in a file that the Python PSI wrote: `PSIC`, version, backend, length, and then it.
+/// The wrapped key in a file of the Python PSI: `PSIC`, version, backend, length, wrapped key.
 #[test]
 fn key_wrapped_by_the_python_psi_is_unwrapped() {
     let token = Token::of_the_vectors();
@@ -76,7 +76,7 @@ fn key_wrapped_by_the_python_psi_is_unwrapped() {
     assert_eq!(key["key"].as_str().unwrap().len(), 2 * 32);
 }
 
-/// What is damaged, or was wrapped for another key, is no reason to doubt the token.
+/// Damaged input, or input for another key, does not end the session.
 #[test]
 fn undecryptable_input_is_refused_and_the_session_continues() {
     let token = Token::kryoptic();
@@ -90,7 +90,7 @@ fn undecryptable_input_is_refused_and_the_session_continues() {
     }
 }
 
-/// SoftHSM 2.6.1: it lists CKM_RSA_PKCS_OAEP, and means SHA-1.
+/// SoftHSM 2.6.1 lists CKM_RSA_PKCS_OAEP and supports SHA-1 only.
 #[test]
 fn token_without_sha_256_is_reported() {
     let token = Token::softhsm();
@@ -119,8 +119,8 @@ fn key_is_selected_by_id_and_token_by_slot() {
     let unwrap = wrap(&mut probe);
     unwraps(&mut probe, &unwrap);
     let error = probe.fails(json!({ "do": "sign", "message": "", "token": 1 }));
-    let told = "NoKey: more than one private key of the token has the label 'podman-secrets'; ";
-    assert!(error.starts_with(told) && error.contains("key_id"), "{error}");
+    let expected = "NoKey: more than one private key of the token has the label 'podman-secrets'; ";
+    assert!(error.starts_with(expected) && error.contains("key_id"), "{error}");
 }
 
 #[test]
@@ -128,13 +128,13 @@ fn missing_key_is_reported_with_existing_keys() {
     let token = Token::without_key();
     let mut probe = Probe::of_token(&token);
     let error = probe.fails(sign());
-    let told = "NoKey: the token has no private key with the label 'podman-secrets': ";
-    assert!(error.starts_with(&format!("{told}it has no RSA key; ")), "{error}");
+    let expected = "NoKey: the token has no private key with the label 'podman-secrets': ";
+    assert!(error.starts_with(&format!("{expected}it has no RSA key; ")), "{error}");
     assert!(error.contains("--keypairgen"), "{error}");
     token.generate_key("other", "07", &["--usage-sign"]);
     let error = probe.fails(sign());
-    assert!(error.starts_with(&format!("{told}its RSA keys are 'other'; ")), "{error}");
-    // Without a restart.
+    assert!(error.starts_with(&format!("{expected}its RSA keys are 'other'; ")), "{error}");
+    // No restart is needed.
     token.generate_key("podman-secrets", "02", &["--usage-sign"]);
     assert_eq!(probe.ok(sign())["verifies"], true);
 }
@@ -161,7 +161,7 @@ fn restricted_key_is_reported() {
     );
 }
 
-/// The session outlives nothing of that, and the next call has a new one.
+/// The session ends with the token, and the next call opens a new one.
 #[test]
 fn reinserted_token_needs_no_restart() {
     let token = Token::kryoptic();
@@ -170,8 +170,8 @@ fn reinserted_token_needs_no_restart() {
     token.pull_out();
     for _ in 0..2 {
         let error = probe.fails(unwrap.clone());
-        let told = "Absent: no token has the label 'psi': there is no token; plug the token in";
-        assert!(error.starts_with(told), "{error}");
+        let expected = "Absent: no token has the label 'psi': there is no token; plug the token in";
+        assert!(error.starts_with(expected), "{error}");
         assert_eq!(state(&mut probe), "away");
     }
     token.put_back();
@@ -192,7 +192,7 @@ fn token_inserted_later_is_found() {
     }
 }
 
-/// pcscd restarted between two calls: the first one after it finds out, and is done all the same.
+/// The first call after a restart of pcscd opens a new session and succeeds.
 #[test]
 fn restart_of_pcscd_fails_no_call() {
     let token = Token::kryoptic();
@@ -205,7 +205,7 @@ fn restart_of_pcscd_fails_no_call() {
     for value in ["5", "6", "48", "179", "257", "400"] {
         // One each of CKR_GENERAL_ERROR, _FUNCTION_FAILED, _DEVICE_ERROR, _SESSION_HANDLE_INVALID,
         // _USER_NOT_LOGGED_IN and _CRYPTOKI_NOT_INITIALIZED, until the module is initialised again.
-        token.spoil("until-initialized", value);
+        token.break_with("until-initialized", value);
         unwraps(&mut probe, &unwrap);
     }
 }
@@ -215,11 +215,11 @@ fn killed_predecessor_does_not_block_the_token() {
     for token in [Token::kryoptic(), Token::softhsm()] {
         let mut predecessor = Probe::of_token(&token);
         predecessor.ok(sign());
-        token.spoil("hang-C_Sign", "");
+        token.break_with("hang-C_Sign", "");
         predecessor.begin(sign());
         eventually("the call to begin", || (token.calls("C_Sign") > 1).then_some(()));
         predecessor.kill();
-        token.mend("hang-C_Sign");
+        token.repair("hang-C_Sign");
         assert_eq!(Probe::of_token(&token).ok(sign())["verifies"], true);
     }
 }
@@ -227,34 +227,35 @@ fn killed_predecessor_does_not_block_the_token() {
 #[test]
 fn missing_module_is_reported_and_found_later() {
     let token = Token::kryoptic();
-    let folder = tempfile::tempdir().unwrap();
-    let module = folder.path().join("module.so");
+    let directory = tempfile::tempdir().unwrap();
+    let module = directory.path().join("module.so");
     let mut setup = token.setup();
     let there = setup["module"].as_str().unwrap().to_owned();
     setup["module"] = module.to_str().into();
     let mut probe = Probe::with_tokens(&token, &[setup]);
     let error = probe.fails(sign());
-    let told = format!("Absent: the PKCS#11 module {} cannot be loaded: ", module.display());
-    assert!(error.starts_with(&told) && error.contains("pkcs11_module"), "{error}");
+    let expected = format!("Absent: the PKCS#11 module {} cannot be loaded: ", module.display());
+    assert!(error.starts_with(&expected) && error.contains("pkcs11_module"), "{error}");
     std::fs::write(&module, "no module").unwrap();
-    assert!(probe.fails(sign()).starts_with(&told));
+    assert!(probe.fails(sign()).starts_with(&expected));
     std::fs::remove_file(&module).unwrap();
     std::os::unix::fs::symlink(there, &module).unwrap();
     assert_eq!(probe.ok(sign())["verifies"], true);
 }
 
-/// A module that lies about lengths makes the thread panic: that is told, and the next call has a new one.
+/// A module that returns wrong lengths makes the thread panic: the call fails, and the next one has
+/// a new thread.
 #[test]
 fn dead_worker_thread_is_reported_and_replaced() {
     let token = Token::kryoptic();
     let mut probe = Probe::of_token(&token);
     let unwrap = wrap(&mut probe);
-    token.spoil("absurd", "");
+    token.break_with("absurd", "");
     let error = probe.fails(unwrap.clone());
     assert!(error.starts_with("Broken: the thread that owns the token crashed; "), "{error}");
-    // It still closes what was open.
+    // It still closes the open session.
     eventually("the thread's end", || (state(&mut probe) == "away").then_some(()));
-    token.mend("absurd");
+    token.repair("absurd");
     unwraps(&mut probe, &unwrap);
     assert_eq!(state(&mut probe), "ready");
 }

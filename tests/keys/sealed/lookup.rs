@@ -1,16 +1,16 @@
-//! Looking up what was sealed: through the token once, then from RAM, and never from a disk.
+//! Lookups of sealed secrets: decrypted by the token once, then served from RAM, never written.
 
 use std::fs;
 
 use serde_json::Value;
 
 use psi_harness::SealedFixture;
-use psi_harness::{PIN, Token, eventually, folder_holds, repository};
+use psi_harness::{PIN, Token, directory_holds, eventually, repository};
 
 const SECRET: &[u8] = b"the bootstrap secret that is nowhere but in the token's care";
 
-/// The bytes of the blob in a reference, changed.
-fn spoiled(reference: &str, change: impl FnOnce(&mut Vec<u8>)) -> String {
+/// A reference with changed bytes in its blob.
+fn damaged(reference: &str, change: impl FnOnce(&mut Vec<u8>)) -> String {
     let mut members: Value = serde_json::from_str(reference).unwrap();
     let mut blob = decode(members["blob"].as_str().unwrap());
     change(&mut blob);
@@ -73,13 +73,13 @@ fn sealed_secret_is_decrypted_once_and_served_from_ram() {
     let status = psid.status();
     assert_eq!((&status["hits"], &status["misses"]), (&1.into(), &1.into()));
     assert_eq!(status["degraded"], serde_json::json!([]));
-    // No network is needed for it now; but after a reboot, the token.
+    // It needs no network now; after a reboot it needs the token.
     assert_eq!((&status["serves_now"], &status["survives_outage"]), (&true.into(), &false.into()));
     fixture.token.put_back();
     assert_eq!(fixture.lookup(1).ok(), SECRET);
 }
 
-/// A4: a token that was not asked, or that serves nothing, is not reported as one that would.
+/// A4: a token that was not used yet, or fails, is not reported as available.
 #[test]
 fn token_availability_is_unknown_before_the_first_use() {
     let fixture = SealedFixture::with_kryoptic();
@@ -105,7 +105,7 @@ fn token_availability_is_unknown_before_the_first_use() {
         "psi_survives_outage{when=\"after_reboot\"} NaN",
         "psi_unknown_secrets{when=\"now\"} 1",
         "psi_would_fail_secrets{when=\"now\"} 0",
-        "psi_provider_up{provider=\"nitrokeyhsm\"} NaN",
+        "psi_provider_up{provider=\"pkcs11\"} NaN",
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
     }
@@ -118,28 +118,25 @@ fn token_availability_is_unknown_before_the_first_use() {
     assert_eq!(fixture.instance.driver(&["cache", "status"]).run().code, 1);
 }
 
-/// Who sealed it to the token did not agree to the TPM: the cache's key must not be enough to read it.
+/// The secret was sealed to the token only: the cache key must not suffice to read it.
 #[test]
 fn decrypted_secret_is_kept_in_ram_only() {
     let fixture = SealedFixture::with_kryoptic();
     let psid = fixture.start();
     fixture.register(1, &fixture.seal(SECRET));
     assert_eq!(fixture.lookup(1).ok(), SECRET);
-    // A literal is durable once it is stored; so would be whatever else is written.
+    // A store writes all pending changes, so the decrypted value would be on the disk by now.
     fixture.register(2, "a literal");
     assert_eq!(psid.status()["entries"], 1);
     psid.terminate();
-    assert_eq!(folder_holds(fixture.instance.folder(), SECRET), None);
+    assert_eq!(directory_holds(fixture.instance.directory(), SECRET), None);
 
     fixture.token.pull_out();
     let psid = fixture.start();
     assert_eq!(psid.status()["entries"], 0);
     let line = fixture.lookup(1).fails(75);
-    assert!(line.contains("nitrokeyhsm is out: no token has the label 'psi'"), "{line}");
-    assert!(
-        line.contains("and the value is not cached; try again when nitrokeyhsm is back"),
-        "{line}"
-    );
+    assert!(line.contains("pkcs11 is out: no token has the label 'psi'"), "{line}");
+    assert!(line.contains("and the value is not cached; try again when pkcs11 is back"), "{line}");
     assert_eq!(fixture.lookup(2).ok(), b"a literal");
     fixture.token.put_back();
     let found = eventually("the token to be found again", || {
@@ -149,7 +146,7 @@ fn decrypted_secret_is_kept_in_ram_only() {
     assert_eq!(found, SECRET);
 }
 
-/// The blob never changes, so neither does the value: age is nothing to it.
+/// The blob never changes, so its value has no age.
 #[test]
 fn sealed_secret_never_expires() {
     let fixture = SealedFixture::with_kryoptic();
@@ -180,7 +177,7 @@ fn invalidated_entry_is_decrypted_again() {
     assert_eq!(fixture.lookup(1).ok(), SECRET);
     let after = fixture.token.calls("C_Decrypt");
     assert!(after > before);
-    // One blob is one secret, whatever podman calls it.
+    // Two registrations of one blob share one value.
     fixture.register(2, &reference);
     assert_eq!(fixture.lookup(2).ok(), SECRET);
     assert_eq!(fixture.token.calls("C_Decrypt"), after);
@@ -201,7 +198,7 @@ fn secret_sealed_by_the_python_psi_is_decrypted() {
     assert_eq!(encode(&value), expected[id].as_str().unwrap());
 }
 
-/// Three wrong PINs lock a token: psid gives each one once.
+/// Three wrong PINs lock a token: psid tries each PIN once.
 #[test]
 fn wrong_pin_is_reported_and_not_retried_until_it_changes() {
     let fixture = SealedFixture::with_kryoptic();
@@ -214,7 +211,7 @@ fn wrong_pin_is_reported_and_not_retried_until_it_changes() {
     let psid = fixture.start();
     for _ in 0..5 {
         let line = fixture.lookup(1).fails(75);
-        assert!(line.contains("psid cannot log in to nitrokeyhsm"), "{line}");
+        assert!(line.contains("psid cannot log in to pkcs11"), "{line}");
         assert!(
             line.contains("the token refused the PIN in ") && line.contains("CKR_PIN_INCORRECT"),
             "{line}"
@@ -231,8 +228,7 @@ fn wrong_pin_is_reported_and_not_retried_until_it_changes() {
     assert_eq!(psid.degraded(), "");
 }
 
-/// Not "no such secret", which would be an answer: what was asked makes no sense, and is an admin's to
-/// see to.
+/// Not "no such secret": the reference is invalid, and an admin must correct it.
 #[test]
 fn damaged_or_foreign_blob_fails_alone() {
     let fixture = SealedFixture::with_kryoptic();
@@ -245,23 +241,20 @@ fn damaged_or_foreign_blob_fails_alone() {
     };
     let last = |blob: &mut Vec<u8>| *blob.last_mut().unwrap() ^= 1;
     for (number, reference, why) in [
-        (1, spoiled(&good, last), "the sealed blob is not usable: it was damaged or tampered with"),
-        (2, spoiled(&good, |blob| blob[100] ^= 1), "the token cannot decrypt the data"),
+        (1, damaged(&good, last), "the sealed blob is not usable: it was damaged or tampered with"),
+        (2, damaged(&good, |blob| blob[100] ^= 1), "the token cannot decrypt the data"),
         (3, foreign, "the token cannot decrypt the data"),
     ] {
         fixture.register(number, &reference);
         let line = fixture.lookup(number).fails(75);
-        assert!(
-            line.contains("nitrokeyhsm does not give what it is asked for") && line.contains(why),
-            "{line}"
-        );
+        assert!(line.contains("pkcs11 rejects the request") && line.contains(why), "{line}");
         assert!(psid.degraded().contains(why), "{}", psid.degraded());
     }
     fixture.register(4, &good);
     assert_eq!(fixture.lookup(4).ok(), SECRET);
     assert_eq!(psid.degraded(), "");
 
-    // The token is not bothered with the same blob again, until an admin says so.
+    // The token does not get the same blob again until an admin asks for it.
     let tries = fixture.token.calls("C_Decrypt");
     for _ in 0..3 {
         fixture.lookup(2).fails(75);
@@ -272,7 +265,7 @@ fn damaged_or_foreign_blob_fails_alone() {
     assert!(fixture.token.calls("C_Decrypt") > tries);
 }
 
-/// A module that hangs holds up whoever needs the token, and nobody else.
+/// A hanging module delays only lookups that need the token.
 #[test]
 fn hanging_token_delays_no_other_lookup() {
     let fixture = SealedFixture::with_kryoptic();
@@ -281,13 +274,13 @@ fn hanging_token_delays_no_other_lookup() {
     fixture.register(2, &fixture.seal("another"));
     fixture.register(3, "a literal");
     assert_eq!(fixture.lookup(1).ok(), SECRET);
-    fixture.token.spoil("hang-C_Decrypt", "");
+    fixture.token.break_with("hang-C_Decrypt", "");
     let line = fixture.lookup(2).fails(75);
-    assert!(line.contains("nitrokeyhsm does not answer: "), "{line}");
+    assert!(line.contains("pkcs11 does not answer: "), "{line}");
     assert_eq!(fixture.lookup(1).ok(), SECRET);
     assert_eq!(fixture.lookup(3).ok(), b"a literal");
     assert_eq!(psid.status()["daemon"], "up");
-    fixture.token.mend("hang-C_Decrypt");
+    fixture.token.repair("hang-C_Decrypt");
     let found = eventually("the token to answer", || {
         let outcome = fixture.lookup(2).run();
         (outcome.code == 0).then_some(outcome.stdout)

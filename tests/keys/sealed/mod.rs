@@ -1,5 +1,4 @@
-//! The token as psi's users meet it: secrets that are sealed to it, what psid tells of it, and the check
-//! of all that lies between.
+//! Secrets sealed to a token: store, lookup, status and preflight.
 
 mod lookup;
 mod preflight;

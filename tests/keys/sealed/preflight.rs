@@ -1,4 +1,4 @@
-//! `psictl hsm preflight`: every link of the chain, good and broken, without a daemon.
+//! `psictl hsm preflight`: every step, passed and failed, without a daemon.
 
 use std::fs;
 use std::os::unix::net::UnixListener;
@@ -15,7 +15,7 @@ const FINAL_TRY: &str = "131072";
 const LOCKED: &str = "262144";
 const OPENSC: &str = "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so";
 
-/// What each step came to: its name, its result and its sentence.
+/// The steps: name, result and message.
 fn steps(outcome: &Outcome) -> Vec<(String, String, String)> {
     let text = String::from_utf8(outcome.stdout.clone()).unwrap();
     let step = |line: &str| {
@@ -26,7 +26,7 @@ fn steps(outcome: &Outcome) -> Vec<(String, String, String)> {
     text.lines().map(step).collect()
 }
 
-/// The check fails at `step`, with this code and these words, in text and in JSON, and goes no further.
+/// Asserts that the check stops at `step` with this exit status and message, in text and in JSON.
 #[track_caller]
 fn fails_at(fixture: &SealedFixture, step: &str, code: i32, words: &str) {
     let outcome =
@@ -44,7 +44,7 @@ fn fails_at(fixture: &SealedFixture, step: &str, code: i32, words: &str) {
     let (_, result, detail) = &found[at];
     assert_eq!(result, "FAILED", "{found:?}");
     assert!(detail.contains(words) && detail.contains("; "), "{detail}");
-    // The one line on stderr is the step's own.
+    // The one line on stderr is that of the step.
     assert_eq!(one_line(&outcome.stderr), format!("psid: preflight: {step}: {detail}"));
 
     let outcome = fixture
@@ -54,13 +54,13 @@ fn fails_at(fixture: &SealedFixture, step: &str, code: i32, words: &str) {
     assert_eq!(outcome.code, code);
     let report: Value = serde_json::from_slice(&outcome.stdout).unwrap();
     assert_eq!(report["ok"], false);
-    let told = &report["steps"][at];
-    assert_eq!((told["step"].as_str(), told["result"].as_str()), (Some(step), Some("failed")));
-    let (what, remedy) = (told["detail"].as_str().unwrap(), told["remedy"].as_str().unwrap());
+    let last = &report["steps"][at];
+    assert_eq!((last["step"].as_str(), last["result"].as_str()), (Some(step), Some("failed")));
+    let (what, remedy) = (last["detail"].as_str().unwrap(), last["remedy"].as_str().unwrap());
     assert_eq!(format!("{what}; {remedy}"), *detail);
 }
 
-/// The same with other lines in the config.
+/// The same with another line in the config.
 #[track_caller]
 fn fails_with(fixture: &SealedFixture, from: &str, to: &str, step: &str, code: i32, words: &str) {
     let lines = fixture.token.config();
@@ -73,7 +73,7 @@ fn fails_with(fixture: &SealedFixture, from: &str, to: &str, step: &str, code: i
 #[test]
 fn preflight_reports_each_passed_step() {
     let fixture = SealedFixture::with_kryoptic();
-    // Nothing of psid runs, and nothing is left behind.
+    // No psid runs, and no file remains.
     let text = fixture.driver(&["hsm", "preflight"]).text();
     for line in [
         "ok       config      ",
@@ -95,7 +95,7 @@ fn preflight_reports_each_passed_step() {
     let steps: Vec<_> =
         report["steps"].as_array().unwrap().iter().map(|step| &step["step"]).collect();
     assert_eq!(steps, STEPS);
-    // It disturbs no psid that has the token already.
+    // It does not disturb a running psid that uses the token.
     let _psid = fixture.start();
     fixture.seal("secret");
     fixture.driver(&["hsm", "preflight"]).ok();
@@ -120,12 +120,12 @@ fn preflight_reports_a_missing_or_wrong_module() {
     let module = module.split('"').nth(1).unwrap();
     fails_with(&fixture, module, "/nonexistent.so", "module", 65, "/nonexistent.so: No such file");
     fails_with(&fixture, module, "/etc/passwd", "module", 65, "/etc/passwd cannot be loaded: ");
-    // A library, and no PKCS#11 module.
+    // A library that is no PKCS#11 module.
     let library = "/usr/lib/x86_64-linux-gnu/libz.so.1";
     fails_with(&fixture, module, library, "module", 65, "libz.so.1 cannot be loaded: ");
 }
 
-/// OpenSC's module takes pcscd, and finds no token without a reader.
+/// OpenSC's module needs pcscd, and finds no token without a reader.
 #[test]
 fn preflight_checks_pcscd_if_the_module_needs_it() {
     let fixture = SealedFixture::with_kryoptic();
@@ -142,7 +142,7 @@ fn preflight_checks_pcscd_if_the_module_needs_it() {
 
     let socket = fixture.instance.run().join("pcscd.comm");
     let listener = UnixListener::bind(&socket).unwrap();
-    // A pcscd that has nothing to say: it hangs up.
+    // A pcscd that closes each connection.
     std::thread::spawn(move || listener.incoming().for_each(drop));
     let lines = fixture.token.config().replace(module, OPENSC);
     fixture.instance.configure(&Config { rest: lines, ..fixture.config() });
@@ -180,7 +180,7 @@ fn preflight_reports_a_missing_wrong_or_risky_pin() {
     assert_eq!(fixture.token.calls("C_Login"), 0);
 
     fixture.token.give_pin("00000000");
-    // In text, and in JSON: two processes, and one try.
+    // In text and in JSON: two processes, one attempt.
     fails_at(&fixture, "pin", 65, "the token refused the PIN in ");
     assert_eq!(fixture.token.calls("C_Login"), 1);
     let outcome = fixture.driver(&["hsm", "preflight", "--retry"]).run();
@@ -191,11 +191,11 @@ fn preflight_reports_a_missing_wrong_or_risky_pin() {
         (FINAL_TRY, "the next wrong PIN would lock the token, so psid tries none"),
         (LOCKED, "the token's user PIN is locked"),
     ] {
-        fixture.token.spoil("flags", flags);
+        fixture.token.break_with("flags", flags);
         fails_at(&fixture, "pin", 65, words);
     }
     assert_eq!(fixture.token.calls("C_Login"), 2, "even the right PIN is not tried");
-    fixture.token.mend("flags");
+    fixture.token.repair("flags");
     fixture.driver(&["hsm", "preflight"]).ok();
 }
 
@@ -219,7 +219,7 @@ fn preflight_reports_a_missing_or_restricted_key() {
         "id 03: RSA of 2048 bits; it may not decrypt (CKA_DECRYPT)",
     );
 
-    // What only opens secrets need not sign; what keeps the cache's key must.
+    // A key that opens secrets need not sign; a key for the cache must.
     fixture.token.generate_key("podman-secrets", "02", &["--usage-decrypt"]);
     let text = fixture.driver(&["hsm", "preflight"]).text();
     assert!(
@@ -231,7 +231,7 @@ fn preflight_reports_a_missing_or_restricted_key() {
     fails_at(&fixture, "key", 65, "it may not sign (CKA_SIGN), which backend = \"hsm\" needs");
 }
 
-/// The list of mechanisms does not tell the hashes: it is found by trying.
+/// The list of mechanisms does not include hashes, so the check tries one.
 #[test]
 fn preflight_reports_softhsm_without_oaep_sha_256() {
     let fixture = SealedFixture::with(Token::softhsm());
@@ -239,14 +239,14 @@ fn preflight_reports_softhsm_without_oaep_sha_256() {
     fails_at(&fixture, "mechanisms", 65, words);
 }
 
-/// What claims to do it, and fails when it comes to it.
+/// The token lists the mechanism, and its call fails.
 #[test]
 fn preflight_round_trip_detects_a_token_that_cannot_unwrap() {
     let fixture = SealedFixture::with_kryoptic();
     // CKR_DEVICE_ERROR
-    fixture.token.spoil("fail-C_Decrypt", "48");
+    fixture.token.break_with("fail-C_Decrypt", "48");
     fails_at(&fixture, "round-trip", 65, "the token cannot decrypt the data: CKR_DEVICE_ERROR");
-    fixture.token.mend("fail-C_Decrypt");
-    fixture.token.spoil("fail-C_Sign", "48");
+    fixture.token.repair("fail-C_Decrypt");
+    fixture.token.break_with("fail-C_Sign", "48");
     fails_at(&fixture, "round-trip", 69, "the token failed at C_Sign: CKR_DEVICE_ERROR");
 }

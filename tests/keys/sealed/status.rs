@@ -39,13 +39,13 @@ fn hsm_status_reports_faults_with_known_details() {
     let fixture = SealedFixture::with_kryoptic();
     fixture.token.give_pin("00000000");
     let mut psid = fixture.start();
-    let told = || {
+    let report = || {
         let status = fixture.driver(&["hsm", "status", "--json"]).json();
         let text = |name: &str| status[name].as_str().unwrap_or_default().to_owned();
         (text("state"), text("pin"), text("last_error"), status)
     };
 
-    let (state, pin, error, status) = told();
+    let (state, pin, error, status) = report();
     assert_eq!((state.as_str(), pin.as_str()), ("pin-refused", "not-accepted"));
     assert!(error.contains("the token refused the PIN in ") && error.contains("; "), "{error}");
     assert_eq!((&status["token"]["label"], &status["key"]), (&json!("psi"), &Value::Null));
@@ -59,7 +59,7 @@ fn hsm_status_reports_faults_with_known_details() {
         ..fixture.config()
     });
     psid.reload();
-    let (_, pin, error, status) = told();
+    let (_, pin, error, status) = report();
     assert_eq!((pin.as_str(), &status["key"]), ("accepted", &Value::Null));
     assert!(
         error.contains("no private key with the label 'another'")
@@ -68,7 +68,7 @@ fn hsm_status_reports_faults_with_known_details() {
     );
 
     fixture.token.pull_out();
-    let (state, pin, error, status) = told();
+    let (state, pin, error, status) = report();
     assert_eq!((state.as_str(), pin.as_str()), ("away", "untried"));
     assert!(error.contains("no token has the label 'psi'"), "{error}");
     assert!(status["away_since_ms"].is_u64() && status["token"].is_null(), "{status}");

@@ -1,17 +1,27 @@
-//! `psictl hsm store`: sealing, and what podman is to be given.
+//! `psictl hsm store`: sealing, and the printed `podman secret create` command.
 
 use serde_json::Value;
 
 use psi_harness::{Instance, Token, id};
 use psi_harness::{SealedFixture, reference_in};
 
-/// What podman takes.
+/// The largest secret that podman accepts.
 const MOST: usize = 511_999;
 
 fn bytes(length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     getrandom::fill(&mut bytes).unwrap();
     bytes
+}
+
+#[test]
+fn reference_by_the_former_provider_name_is_looked_up() {
+    let fixture = SealedFixture::with_kryoptic();
+    let _psid = fixture.start();
+    let former = fixture.seal("s3cret").replace("pkcs11", "nitrokeyhsm");
+    fixture.register(1, &former);
+    assert_eq!(fixture.lookup(1).ok(), b"s3cret");
+    assert_eq!(fixture.driver(&["get", &former]).ok(), b"s3cret");
 }
 
 #[test]
@@ -24,7 +34,7 @@ fn sealed_secret_is_returned_byte_for_byte() {
         let members: Value = serde_json::from_str(&reference).unwrap();
         let names: Vec<_> = members.as_object().unwrap().keys().collect();
         assert_eq!(names, ["blob", "provider"]);
-        assert_eq!(members["provider"], "nitrokeyhsm");
+        assert_eq!(members["provider"], "pkcs11");
         fixture.register(number, &reference);
         assert_eq!(fixture.lookup(number).ok(), *secret);
         assert_eq!(fixture.driver(&["get", &reference]).ok(), *secret);
@@ -39,8 +49,9 @@ fn secret_too_large_for_podman_is_refused_with_the_limit() {
     let _psid = fixture.start();
     let store = |secret: Vec<u8>| fixture.driver(&["hsm", "store", "boot"]).stdin(secret);
     let line = store(bytes(MOST)).fails(65);
-    let (_, rest) =
-        line.split_once("a secret of 511999 bytes makes a reference that is longer").unwrap();
+    let (_, rest) = line
+        .split_once("the reference for a secret of 511999 bytes exceeds podman's size limit")
+        .unwrap();
     let (_, rest) = rest.split_once("; seal at most ").unwrap();
     let most: usize = rest.split(' ').next().unwrap().parse().unwrap();
     store(bytes(most + 1)).fails(65);
@@ -63,7 +74,7 @@ fn name_invalid_for_podman_is_refused_first() {
         let line = instance.driver(&["hsm", "store", name]).stdin("secret").fails(65);
         assert!(line.contains("not every podman accepts a secret of that name; use "), "{line}");
     }
-    // The next thing is psid, and there is none.
+    // The next step needs psid, which is not running.
     instance.driver(&["hsm", "store", "a.b_C-2"]).stdin("secret").fails(69);
 }
 
@@ -87,7 +98,7 @@ fn seal_failure_is_reported_with_its_remedy() {
     store.ok();
 }
 
-/// SoftHSM's key undoes OAEP with SHA-1 only: nothing may be sealed that will not open.
+/// SoftHSM's key decrypts OAEP with SHA-1 only: psid seals nothing that does not open.
 #[test]
 fn seal_verifies_that_the_token_can_decrypt() {
     let fixture = SealedFixture::with(Token::softhsm());
@@ -104,10 +115,10 @@ fn malformed_reference_is_refused_without_the_token() {
     for (members, why) in [
         (r#""blob":"*""#, "its \"blob\" is not base64"),
         (r#""blob":"aGVsbG8gd29ybGQ=""#, "its \"blob\" was not sealed by psi"),
-        (r#""key":"A""#, "\"key\" is no member of a nitrokeyhsm reference"),
+        (r#""key":"A""#, "\"key\" is not a member of a pkcs11 reference"),
         (r#""blob":1"#, "not every member is a string"),
     ] {
-        let reference = format!(r#"{{"provider":"nitrokeyhsm",{members}}}"#);
+        let reference = format!(r#"{{"provider":"pkcs11",{members}}}"#);
         let line = fixture.driver(&["store"]).id(id(1)).stdin(reference).fails(65);
         assert!(line.contains(why), "{line}");
     }

@@ -1,4 +1,4 @@
-//! What the key is sealed to, and what the config demands.
+//! The binding of a sealed key, and the config's `seal_with`.
 
 use std::fs;
 use std::io::Write;
@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{init, instance_on, psid_on};
 use psi_harness::{Config, FakeInfisical, Instance, Probe, Tpm, hex, id, reference};
 
-/// Seals with the real systemd-creds; none where it has no such kind.
+/// Seals with the real systemd-creds; `None` if it does not support the kind.
 fn sealed(tpm: &Tpm, with_key: &str, name: &str, secret: &[u8]) -> Option<Vec<u8>> {
     tpm.flush();
     let mut creds = Command::new("systemd-creds");
@@ -23,7 +23,7 @@ fn sealed(tpm: &Tpm, with_key: &str, name: &str, secret: &[u8]) -> Option<Vec<u8
     output.status.success().then_some(output.stdout)
 }
 
-/// The table of kinds against the systemd-creds that is here.
+/// Compares the table of kinds with the installed systemd-creds.
 #[test]
 fn every_seal_kind_of_systemd_is_recognised() {
     let tpm = Tpm::start();
@@ -45,7 +45,7 @@ fn every_seal_kind_of_systemd_is_recognised() {
         assert!(seal["accepted_by"].as_array().unwrap().contains(&json!(demand)), "{seal}");
         assert_eq!(seal["meets"], demand);
     }
-    // 254 and newer: of its own name for the last kind.
+    // 254 and newer have a name of their own for the last kind.
     if let Some(bytes) = sealed(&tpm, "null", "n", b"secret") {
         assert_eq!(kind_of(&bytes)["with_key"], "null");
     }
@@ -61,7 +61,8 @@ fn filled(infisical: &FakeInfisical, tpm: &Tpm) -> Instance {
     instance
 }
 
-/// Who may write the key's file, and cannot use the TPM, puts a key of his own there.
+/// An attacker who can write the key file, and cannot use the TPM, replaces it by a key of their
+/// own.
 #[test]
 fn key_sealed_to_less_is_refused_and_lookups_are_live() {
     let tpm = Tpm::start();
@@ -73,8 +74,8 @@ fn key_sealed_to_less_is_refused_and_lookups_are_live() {
         fs::write(instance.sealed_key(), bytes).unwrap();
         let psid = psid_on(&instance, &tpm).start();
         let degraded = psid.degraded();
-        let told = format!("is sealed to {named}, and seal_with = \"tpm2\" in [cache] of ");
-        assert!(degraded.contains(&told), "{degraded}");
+        let expected = format!("is sealed to {named}, and seal_with = \"tpm2\" in [cache] of ");
+        assert!(degraded.contains(&expected), "{degraded}");
         assert!(degraded.contains("`psictl cache recover --seal-with tpm2`"), "{degraded}");
         assert!(!degraded.contains("--force"), "{degraded}");
         assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1", "live");
@@ -85,7 +86,7 @@ fn key_sealed_to_less_is_refused_and_lookups_are_live() {
     assert_eq!(psid.degraded(), "");
 }
 
-/// What psid cannot tell is not taken for good.
+/// psid refuses a kind that it does not recognise.
 #[test]
 fn key_file_of_unknown_kind_is_refused() {
     let tpm = Tpm::start();
@@ -116,28 +117,30 @@ fn init_writes_the_seal_with_line_that_its_key_needs() {
     let mine = config_of(&instance).replace("[cache]\n", "# mine\n[cache] # also mine\n");
     fs::write(instance.config(), &mine).unwrap();
     fs::set_permissions(instance.config(), fs::Permissions::from_mode(0o640)).unwrap();
-    // As the config demands: no line.
+    // The config's default needs no line.
     init(&instance, &tpm, &[]).ok();
     assert_eq!(config_of(&instance), mine);
-    let told = init(&instance, &tpm, &["--seal-with", "host", "--force"]).text();
-    assert!(told.contains("wrote seal_with = \"host\" to [cache] of "), "{told}");
+    let output = init(&instance, &tpm, &["--seal-with", "host", "--force"]).text();
+    assert!(output.contains("wrote seal_with = \"host\" to [cache] of "), "{output}");
     let changed = config_of(&instance);
     assert_eq!(changed.replace("seal_with = \"host\"\n", ""), mine, "nothing else changes");
     assert_eq!(mode(&instance.config()), 0o640);
     let psid = psid_on(&instance, &tpm).start();
     assert_eq!(psid.degraded(), "");
     psid.terminate();
-    // The key of a config that demands the host's is made so, and the stricter one is written back.
+    // With `seal_with = "host"` the key is sealed to the host; a stricter seal is written back to
+    // the config.
     init(&instance, &tpm, &["--force"]).ok();
     assert_eq!(config_of(&instance), changed);
-    let told = init(&instance, &tpm, &["--seal-with", "tpm2", "--force"]).text();
-    assert!(told.contains("wrote seal_with = \"tpm2\""), "{told}");
+    let printed = init(&instance, &tpm, &["--seal-with", "tpm2", "--force"]).text();
+    assert!(printed.contains("wrote seal_with = \"tpm2\""), "{printed}");
     assert_eq!(config_of(&instance), changed.replace("\"host\"", "\"tpm2\""));
     let psid = psid_on(&instance, &tpm).start();
     assert_eq!(psid.degraded(), "");
 }
 
-/// A rekey does not leave a key behind that the next start refuses; a reload that demands more says so.
+/// A rekey seals the new key so that the next start accepts it; a reload with a stricter
+/// `seal_with` reports it.
 #[test]
 fn rekey_and_reload_respect_seal_with() {
     let tpm = Tpm::start();
@@ -188,11 +191,8 @@ fn init_reads_the_backend_from_the_config() {
     };
     instance.configure(&Config { cache: String::new(), ..Config::of(&infisical) });
     let line = bare(&instance).fails(65);
-    assert!(
-        line.contains("which key backend? ") && line.contains(" names none; choose --backend tpm"),
-        "{line}"
-    );
+    assert!(line.contains(" names no key backend; choose --backend tpm"), "{line}");
     instance.configure(&Config { cache: "backend = \"tpm\"\n".into(), ..Config::of(&infisical) });
-    let told = bare(&instance).text();
-    assert!(told.contains("sealed a new key in"), "{told}");
+    let output = bare(&instance).text();
+    assert!(output.contains("sealed a new key in"), "{output}");
 }

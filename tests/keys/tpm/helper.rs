@@ -1,5 +1,5 @@
-//! psid as a user of its own, which systemd-creds does not serve: a helper, started for each connection as
-//! `psid-creds.socket` does it, opens and seals in its place.
+//! psid as an unprivileged user, whom systemd-creds does not serve: a helper that is started for
+//! each connection, as by `psid-creds.socket`, opens and seals for it.
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -14,9 +14,9 @@ use psi_harness::{FakeInfisical, Instance, Psid, Tpm, eventually, id, program};
 
 const PSI: u32 = 1234;
 
-/// The instance belongs to the user, and a helper of root's listens in it.
+/// Gives the instance to the user, and starts root's helper in it.
 fn hand_over(instance: &Instance, tpm: &Tpm) {
-    let etc = instance.folder().join("etc");
+    let etc = instance.directory().join("etc");
     for path in [etc.clone(), instance.run(), instance.state(), instance.sealed_key()] {
         chown(path, Some(PSI), Some(PSI)).unwrap();
     }
@@ -48,7 +48,7 @@ fn start(instance: &Instance, tpm: &Tpm) -> Psid {
         .start()
 }
 
-/// One request of a psid that says whatever it likes.
+/// One request of a compromised psid.
 fn ask(instance: &Instance, tpm: &Tpm, line: &str, bytes: &[u8]) -> String {
     tpm.flush();
     let mut helper = Command::new(program("psid"));
@@ -86,7 +86,7 @@ fn helper_opens_credentials_of_the_config_and_seals_only_the_cache_key() {
         assert!(answer.starts_with("!the helper seals psi-cache-key only"), "{answer}");
     }
     assert!(ask(&instance, &tpm, "seal psi-cache-key host ", b"secret").starts_with('+'));
-    // A config that psid wrote itself decides nothing.
+    // The helper ignores a config that psid's user owns.
     chown(instance.config(), Some(PSI), Some(PSI)).unwrap();
     assert!(open("infisical-client-secret").starts_with('!'));
     assert_eq!(open("psi-cache-key"), "+hunter2");
@@ -99,7 +99,7 @@ fn helper_reports_the_tpm_state() {
     let instance = instance_on(&infisical);
     let answer = ask(&instance, &tpm, "tpm", b"");
     assert!(answer.starts_with("+ready 0 "), "{answer}");
-    // A key that was opened since the TPM was switched on.
+    // A key that was opened since the TPM was powered on.
     init(&instance, &tpm, &[]).ok();
     tpm.lock_out();
     assert_eq!(ask(&instance, &tpm, "tpm", b""), "+locked 1 1 1000");
@@ -117,7 +117,7 @@ fn helper_reports_the_tpm_state() {
     assert!(answer.starts_with("+missing /dev/no-such-tpm: No such file"), "{answer}");
 }
 
-/// psid has no access to the TPM's device: its helper asks.
+/// psid has no access to the TPM's device: its helper reads the state.
 #[test]
 fn unprivileged_psid_reports_a_lockout_by_its_helper() {
     let mut tpm = Tpm::start();
@@ -134,14 +134,14 @@ fn unprivileged_psid_reports_a_lockout_by_its_helper() {
     );
     assert!(!degraded.contains("--force"), "{degraded}");
     psid.terminate();
-    // And a helper that is not there is named, with what starts it.
+    // If no helper listens, the message names the unit that starts it.
     std::fs::remove_file(instance.run().join("creds.sock")).unwrap();
     let listener = UnixListener::bind(instance.run().join("creds.sock")).unwrap();
     chown(instance.run().join("creds.sock"), Some(PSI), Some(PSI)).unwrap();
     drop(listener);
     let psid = start(&instance, &tpm);
     let degraded =
-        eventually("the failure", || Some(psid.degraded()).filter(|told| !told.is_empty()));
+        eventually("the failure", || Some(psid.degraded()).filter(|reasons| !reasons.is_empty()));
     assert!(degraded.contains("`systemctl start psid-creds.socket`"), "{degraded}");
     assert!(!degraded.contains("--force") && !degraded.contains("cache init"), "{degraded}");
 }
@@ -151,8 +151,8 @@ fn unprivileged_psid_opens_seals_and_recovers_by_its_helper() {
     let mut tpm = Tpm::start();
     let mut infisical = FakeInfisical::with(&json!({}));
     let instance = instance_on(&infisical);
-    let told = init(&instance, &tpm, &[]).text();
-    let recovery = told.lines().map(str::trim).find(|line| line.len() == 71).unwrap();
+    let output = init(&instance, &tpm, &[]).text();
+    let recovery = output.lines().map(str::trim).find(|line| line.len() == 71).unwrap();
     hand_over(&instance, &tpm);
     tpm.flush();
     let psid = start(&instance, &tpm);

@@ -6,26 +6,16 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::{init, instance_on, psid_on};
+use super::{in_use, init, instance_on, psid_on};
 use psi_harness::{FakeInfisical, Instance, Tpm, id};
 
-/// What lies in the folders of config and state.
+/// The files in the directories of config and state.
 fn files(instance: &Instance) -> Vec<PathBuf> {
-    let folders = [instance.folder().join("etc"), instance.state()];
-    let entries = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten();
+    let directories = [instance.directory().join("etc"), instance.state()];
+    let entries = directories.iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten();
     let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
-}
-
-/// An instance with a key, and a literal that is sealed under it.
-fn in_use(infisical: &FakeInfisical, tpm: &Tpm) -> Instance {
-    let instance = instance_on(infisical);
-    init(&instance, tpm, &[]).ok();
-    let psid = psid_on(&instance, tpm).start();
-    instance.driver(&["store"]).id(id(1)).stdin("a literal").ok();
-    psid.terminate();
-    instance
 }
 
 #[test]
@@ -34,11 +24,11 @@ fn init_seals_and_proves_a_key_and_writes_an_empty_cache() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = instance_on(&infisical);
     let (sealed, cache) = (instance.sealed_key(), instance.cache());
-    let told = init(&instance, &tpm, &[]).text();
-    assert!(told.contains(&format!("sealed a new key in {}", sealed.display())), "{told}");
-    assert!(told.contains("tpm2, PCRs 7") && told.contains("proved that it opens"), "{told}");
-    assert!(told.contains(&format!("wrote an empty {}", cache.display())), "{told}");
-    assert!(told.contains("\nnext: `systemctl restart psid`\n"), "the config names it: {told}");
+    let output = init(&instance, &tpm, &[]).text();
+    assert!(output.contains(&format!("sealed a new key in {}", sealed.display())), "{output}");
+    assert!(output.contains("tpm2, PCRs 7") && output.contains("proved that it opens"), "{output}");
+    assert!(output.contains(&format!("wrote an empty {}", cache.display())), "{output}");
+    assert!(output.contains("\nnext: `systemctl restart psid`\n"), "the config names it: {output}");
     let recovery = instance.state().join("recovery.enc");
     let made = [sealed.clone(), instance.config(), cache.clone(), recovery.clone()];
     assert_eq!(files(&instance), made);
@@ -87,8 +77,8 @@ fn forced_init_sets_the_old_key_and_cache_aside() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = in_use(&infisical, &tpm);
     let old = [instance.sealed_key(), instance.cache()].map(|path| fs::read(path).unwrap());
-    let told = init(&instance, &tpm, &["--force"]).text();
-    assert_eq!(told.matches("set the present ").count(), 3, "{told}");
+    let output = init(&instance, &tpm, &["--force"]).text();
+    assert_eq!(output.matches("set the old ").count(), 3, "{output}");
     for bytes in old {
         let kept = files(&instance).into_iter().any(|path| {
             path.to_string_lossy().contains(".old-") && fs::read(path).unwrap() == bytes
@@ -120,7 +110,7 @@ fn init_without_tpm_fails_and_leaves_nothing() {
     assert_eq!(files(&instance), [instance.config()]);
 }
 
-/// What was asked for by force failed: the key that is still good stays where psid finds it.
+/// The forced init failed: the old key, which is still good, stays in place.
 #[test]
 fn failed_forced_init_keeps_the_old_key() {
     let mut tpm = Tpm::start();
@@ -137,8 +127,8 @@ fn failed_forced_init_keeps_the_old_key() {
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "a literal");
 }
 
-/// A cache without its key, as a restored backup has it: nothing is done to it unasked, and by force it
-/// is put aside.
+/// A cache without its key, as after a restored backup: init does not change it, and a forced init
+/// sets it aside.
 #[test]
 fn init_replaces_a_cache_without_key_only_with_force() {
     let tpm = Tpm::start();

@@ -1,4 +1,4 @@
-//! The life of the data key: replaced, recovered, and never the reason that something is lost.
+//! Rekey and recovery of the data key, without loss.
 
 use std::fs;
 
@@ -10,8 +10,8 @@ use psi_harness::{FakeInfisical, Instance, Psid, Tpm, id, reference};
 /// An instance with a cached value and a literal, and its recovery key.
 fn filled(infisical: &FakeInfisical, tpm: &Tpm) -> (Instance, String) {
     let instance = instance_on(infisical);
-    let told = init(&instance, tpm, &[]).text();
-    let recovery = told.lines().map(str::trim).find(|line| line.len() == 71).unwrap().to_owned();
+    let output = init(&instance, tpm, &[]).text();
+    let recovery = output.lines().map(str::trim).find(|line| line.len() == 71).unwrap().to_owned();
     let psid = psid_on(&instance, tpm).start();
     instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     instance.driver(&["store"]).id(id(2)).stdin("a literal").ok();
@@ -26,7 +26,7 @@ fn one() -> FakeInfisical {
     FakeInfisical::with(&json!({"/myapp": {"A": "1"}}))
 }
 
-/// The provider is out, and everything is there.
+/// Asserts that everything is served in an outage.
 #[track_caller]
 fn has_everything(instance: &Instance, psid: &Psid) {
     assert_eq!(psid.degraded(), "");
@@ -52,22 +52,22 @@ fn rekey_replaces_the_key_of_every_file_and_loses_nothing() {
     let old = key_id(&fs::read(instance.cache()).unwrap());
     let psid = psid_on(&instance, &tpm).start();
     tpm.flush();
-    let told = instance.driver(&["cache", "rekey"]).text();
-    assert_eq!(told, "a new data key is in use; everything is encrypted with it\n");
+    let output = instance.driver(&["cache", "rekey"]).text();
+    assert_eq!(output, "a new data key is in use; everything is encrypted with it\n");
     has_everything(&instance, &psid);
     let new = key_id(&fs::read(instance.cache()).unwrap());
     assert_ne!(new, old);
     for file in &sealed {
         assert_eq!(key_id(&fs::read(file).unwrap()), new, "{}", file.display());
     }
-    assert!(!instance.folder().join("etc/cache.key.next").exists());
+    assert!(!instance.directory().join("etc/cache.key.next").exists());
     psid.terminate();
     let psid = psid_on(&instance, &tpm).start();
     has_everything(&instance, &psid);
     instance.driver(&["restore", &id(3)]).ok();
     assert_eq!(instance.driver(&["lookup"]).id(id(3)).text(), "a deleted one");
     psid.terminate();
-    // The recovery key of before the rekey.
+    // The recovery key from before the rekey.
     tpm.power_cycle();
     tpm.extend(7);
     let psid = psid_on(&instance, &tpm).start();
@@ -76,7 +76,7 @@ fn rekey_replaces_the_key_of_every_file_and_loses_nothing() {
     has_everything(&instance, &psid);
 }
 
-/// systemd#42028, and a new board: the key is sealed to what is no more.
+/// systemd#42028, or a new board: the key is sealed to PCR values that no longer exist.
 #[test]
 fn recovery_key_restores_cache_and_literals() {
     let mut tpm = Tpm::start();
@@ -97,8 +97,8 @@ fn recovery_key_restores_cache_and_literals() {
     assert!(!line.contains("hunter2"));
     let line = recover("").fails(65);
     assert!(line.contains("the recovery key is empty"), "{line}");
-    let told = recover(&recovery).text();
-    assert!(told.contains("1 cached value and 1 literal can be decrypted"), "{told}");
+    let output = recover(&recovery).text();
+    assert!(output.contains("1 cached value and 1 literal can be decrypted"), "{output}");
     has_everything(&instance, &psid);
     let line = recover(&recovery).fails(65);
     assert!(line.contains("nothing to recover"), "{line}");
@@ -108,7 +108,7 @@ fn recovery_key_restores_cache_and_literals() {
     has_everything(&instance, &psid);
 }
 
-/// Two keys are needed, and neither opens; the recovery is cut short, too.
+/// Two keys are needed and neither opens; the recovery is interrupted too.
 #[test]
 fn recovery_during_a_rekey_keeps_both_keys() {
     let mut tpm = Tpm::start();
@@ -120,7 +120,7 @@ fn recovery_during_a_rekey_keeps_both_keys() {
     let psid = psid_on(&instance, &tpm).start();
     fs::create_dir(&in_the_way).unwrap();
     let rekey = instance.driver(&["cache", "rekey"]).run();
-    assert_ne!(rekey.code, 0, "a folder cannot be sealed");
+    assert_ne!(rekey.code, 0, "a directory cannot be sealed");
     psid.terminate();
     fs::write(&literal, under_the_former).unwrap();
 

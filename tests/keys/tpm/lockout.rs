@@ -1,22 +1,16 @@
-//! A TPM that refuses for a while, or is not there: psid says which, waits, and never asks for a new key.
+//! A TPM that is locked out or absent: psid reports which, waits, and never advises a new key.
 
 use std::fs;
 use std::process::Command;
 
 use serde_json::json;
 
-use super::{init, instance_on, psid_on};
+use super::{in_use, init, psid_on};
 use psi_harness::{Config, FakeInfisical, Instance, PIN, Token, Tpm, eventually, id};
 
-/// An instance with a literal that is sealed under a key of this TPM.
+/// An instance with a literal that is encrypted under a key of this TPM.
 fn filled(tpm: &Tpm) -> Instance {
-    let infisical = FakeInfisical::with(&json!({}));
-    let instance = instance_on(&infisical);
-    init(&instance, tpm, &[]).ok();
-    let psid = psid_on(&instance, tpm).start();
-    instance.driver(&["store"]).id(id(1)).stdin("a literal").ok();
-    psid.terminate();
-    instance
+    in_use(&FakeInfisical::with(&json!({})), tpm)
 }
 
 /// systemd 252 says "TPM2 device is in dictionary attack lockout mode".
@@ -37,7 +31,7 @@ fn tpm_lockout_is_reported_with_counters_and_ends_without_a_new_key() {
         "{degraded}"
     );
     assert!(!degraded.contains("--force") && !degraded.contains("cache init"), "{degraded}");
-    // Who asks for a key by hand is told the same.
+    // A command that needs the key has the same message.
     let outcome = init(&instance, &tpm, &[]).run();
     assert_ne!(outcome.code, 0);
     assert!(outcome.stderr.contains("the TPM is locked"), "{}", outcome.stderr);
@@ -66,7 +60,8 @@ fn missing_tpm_is_reported_without_advising_a_new_key() {
     assert_eq!(psid.degraded(), "");
 }
 
-/// Another TPM, a changed PCR, a damaged file: only these name a new key, after the recovery key.
+/// Another TPM, a changed PCR and a damaged file: only these advise a new key, after the recovery
+/// key.
 #[test]
 fn failed_unseal_advises_the_recovery_key_first() {
     let mut tpm = Tpm::start();
@@ -92,14 +87,14 @@ fn failed_unseal_advises_the_recovery_key_first() {
     check(&tpm);
 }
 
-/// A file that cannot be read says nothing of the key in it.
+/// An unreadable file is no evidence about the key in it.
 #[test]
 fn unreadable_key_file_is_not_reported_missing() {
     let tpm = Tpm::start();
     let instance = filled(&tpm);
     let sealed = fs::read(instance.sealed_key()).unwrap();
     fs::remove_file(instance.sealed_key()).unwrap();
-    // EISDIR; root reads whatever the mode says.
+    // EISDIR: root ignores the mode.
     fs::create_dir(instance.sealed_key()).unwrap();
     let mut psid = psid_on(&instance, &tpm).start();
     let degraded = psid.degraded();
@@ -110,12 +105,12 @@ fn unreadable_key_file_is_not_reported_missing() {
     assert_eq!(psid.degraded(), "");
 }
 
-/// systemd-creds that hangs, as it does on a TPM that does not answer, is no reason for a new key either.
+/// A systemd-creds that hangs, as with an unresponsive TPM, is no reason for a new key either.
 #[test]
 fn killed_systemd_creds_does_not_condemn_the_key() {
     let tpm = Tpm::start();
     let instance = filled(&tpm);
-    let bin = instance.folder().join("bin");
+    let bin = instance.directory().join("bin");
     fs::create_dir(&bin).unwrap();
     let creds = bin.join("systemd-creds");
     fs::write(&creds, "#!/bin/sh\ncat > /dev/null\nkill -9 $$\n").unwrap();
@@ -123,12 +118,12 @@ fn killed_systemd_creds_does_not_condemn_the_key() {
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let psid = psid_on(&instance, &tpm).env("PATH", path).start();
     let degraded =
-        eventually("the failure", || Some(psid.degraded()).filter(|told| !told.is_empty()));
+        eventually("the failure", || Some(psid.degraded()).filter(|reasons| !reasons.is_empty()));
     assert!(degraded.contains("tries again by itself"), "{degraded}");
     assert!(!degraded.contains("--force") && !degraded.contains("cache init"), "{degraded}");
 }
 
-/// A PIN or a client secret that the TPM does not open for a while is not sealed anew for that.
+/// A PIN or a client secret that the TPM cannot open for a while need not be sealed again.
 #[test]
 fn pin_sealed_to_a_locked_tpm_is_not_requested_again() {
     let mut tpm = Tpm::start();

@@ -7,7 +7,7 @@ mod keys;
 mod lockout;
 mod unseal;
 
-use psi_harness::{Driver, FakeInfisical, Instance, Start, Tpm};
+use psi_harness::{Driver, FakeInfisical, Instance, Start, Tpm, id};
 
 /// An instance whose only key is to come from `tpm`.
 fn instance_on(infisical: &FakeInfisical) -> Instance {
@@ -28,4 +28,14 @@ fn init(instance: &Instance, tpm: &Tpm, more: &[&str]) -> Driver {
 fn psid_on(instance: &Instance, tpm: &Tpm) -> Start {
     tpm.flush();
     instance.psid().env("SYSTEMD_TPM2_DEVICE", tpm.device())
+}
+
+/// An instance with a key, and a literal that is encrypted under it.
+fn in_use(infisical: &FakeInfisical, tpm: &Tpm) -> Instance {
+    let instance = instance_on(infisical);
+    init(&instance, tpm, &[]).ok();
+    let psid = psid_on(&instance, tpm).start();
+    instance.driver(&["store"]).id(id(1)).stdin("a literal").ok();
+    psid.terminate();
+    instance
 }

@@ -1,4 +1,4 @@
-//! At each start the key is unsealed, or psid says why not and serves without it.
+//! Unsealing of the key at the start, and what psid serves if it fails.
 
 use std::fs;
 use std::io::Write;
@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{init, instance_on, psid_on};
 use psi_harness::{CLIENT_SECRET, FakeInfisical, Instance, Tpm, id, reference};
 
-/// An instance whose cache and literal are sealed under a key of this TPM.
+/// An instance whose cache and literal are encrypted under a key of this TPM.
 fn filled(infisical: &FakeInfisical, tpm: &Tpm, more: &[&str]) -> Instance {
     let instance = instance_on(infisical);
     init(&instance, tpm, more).ok();
@@ -41,7 +41,7 @@ fn reboot_in_an_outage_serves_everything() {
     assert_eq!(psid.status()["survives_outage"], true);
 }
 
-/// systemd#42028: a Secure Boot update changes PCR 7, and the credential opens no more. With
+/// systemd#42028: a Secure Boot update changes PCR 7, and the credential no longer opens. With
 /// LoadCredentialEncrypted the unit would not even start.
 #[test]
 fn changed_pcr_7_means_live_serving_with_the_reason_and_unchanged_files() {
@@ -64,15 +64,16 @@ fn changed_pcr_7_means_live_serving_with_the_reason_and_unchanged_files() {
     assert_eq!(fs::read(instance.cache()).unwrap(), cache);
     assert_eq!(fs::read(instance.sealed_key()).unwrap(), key);
     assert!(instance.set_aside().is_empty());
-    // The old firmware again: as if nothing had been.
+    // With the old firmware again, everything works as before.
     tpm.power_cycle();
     let psid = psid_on(&instance, &tpm).start();
     assert_eq!(psid.degraded(), "");
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
 }
 
-/// systemd 252 seals without PCRs and cannot open that; later ones can. Where it can, such a key must
-/// survive every change; where it cannot, `init` must find out and leave nothing behind.
+/// systemd 252 can seal without PCRs and cannot open the result; newer versions can. Where it
+/// opens, the key must survive every change; where it does not, `init` must detect it and leave no
+/// file.
 #[test]
 fn key_without_pcrs_survives_their_change_or_fails_its_proof() {
     let mut tpm = Tpm::start();
@@ -98,8 +99,8 @@ fn key_without_pcrs_survives_their_change_or_fails_its_proof() {
 }
 
 fn systemd_opens_without_pcrs(tpm: &Tpm) -> bool {
-    let folder = tempfile::tempdir().unwrap();
-    let sealed = folder.path().join("sealed");
+    let directory = tempfile::tempdir().unwrap();
+    let sealed = directory.path().join("sealed");
     seal(tpm, "probe", "", "probe", &sealed);
     tpm.flush();
     let mut decrypt = Command::new("systemd-creds");
@@ -108,7 +109,7 @@ fn systemd_opens_without_pcrs(tpm: &Tpm) -> bool {
     output.stdout == b"probe"
 }
 
-/// Seals a credential, as an admin does.
+/// Seals a credential by systemd-creds, as an admin does.
 fn seal(tpm: &Tpm, name: &str, pcrs: &str, value: &str, sealed: &Path) {
     tpm.flush();
     let mut creds = Command::new("systemd-creds");
@@ -162,7 +163,7 @@ fn missing_tpm_is_reported_and_found_by_reload() {
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
 }
 
-/// The identity's secret, sealed beside the config: psid opens it by itself.
+/// The client secret, sealed beside the config: psid opens it.
 #[test]
 fn sealed_client_secret_is_opened() {
     let tpm = Tpm::start();
@@ -170,7 +171,7 @@ fn sealed_client_secret_is_opened() {
     let instance = instance_on(&infisical);
     init(&instance, &tpm, &[]).ok();
     instance.take_client_secret();
-    let sealed = instance.folder().join("etc/infisical-client-secret.cred");
+    let sealed = instance.directory().join("etc/infisical-client-secret.cred");
     seal(&tpm, "infisical-client-secret", "7", CLIENT_SECRET, &sealed);
     let _psid = psid_on(&instance, &tpm).start();
     tpm.flush();

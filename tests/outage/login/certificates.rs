@@ -115,11 +115,11 @@ impl Host {
     }
 
     fn certificate(&self) -> PathBuf {
-        self.instance.folder().join("client.pem")
+        self.instance.directory().join("client.pem")
     }
 
     fn key(&self) -> PathBuf {
-        self.instance.folder().join("client.key")
+        self.instance.directory().join("client.key")
     }
 
     fn configure(&self, key: &str, rest: &str) {
@@ -281,7 +281,7 @@ fn rate_limit_of_logins_is_waited_for() {
 #[test]
 fn handshake_refused_by_a_proxy_is_a_refused_login() {
     let host = Host::new();
-    let (stranger, tls) = (Ca::new(), host.instance.folder().join("proxy.pem"));
+    let (stranger, tls) = (Ca::new(), host.instance.directory().join("proxy.pem"));
     // A server certificate of the fake's authority is not at hand: the proxy has one of its own, which psid trusts.
     let own = Ca::new();
     fs::write(own.path("server.ext"), "subjectAltName=IP:127.0.0.1\n").unwrap();
@@ -305,7 +305,7 @@ fn handshake_refused_by_a_proxy_is_a_refused_login() {
     eventually("the proxy to listen", || TcpStream::connect(("127.0.0.1", port)).ok());
     let mut config = Config::of(&host.infisical);
     // Both authorities are trusted: the fake's, and the proxy's.
-    let roots = host.instance.folder().join("roots.pem");
+    let roots = host.instance.directory().join("roots.pem");
     let both = [host.infisical.ca().unwrap(), &own.path("ca.pem")]
         .map(|path| fs::read_to_string(path).unwrap());
     fs::write(&roots, both.concat()).unwrap();

@@ -1,4 +1,4 @@
-//! Each method, where nothing is wrong.
+//! Logins by each method, without faults.
 
 use std::thread;
 
@@ -25,7 +25,7 @@ fn each_method_logs_in_once_for_all_lookups() {
     });
 }
 
-/// What a cloud gives out is used for one login, and anew for the next one.
+/// A cloud's token is used for one login; the next login gets a new one.
 #[test]
 fn expired_token_is_replaced_by_another_login() {
     thread::scope(|scope| {
@@ -65,7 +65,7 @@ fn two_projects_of_one_identity_share_its_login() {
     assert_eq!(machine.logins(), 1);
 }
 
-/// Infisical asks the STS of the region in the signature.
+/// Infisical calls the STS of the region in the signature.
 #[test]
 fn region_comes_from_the_config_or_the_instance() {
     for (line, region, asked) in
@@ -87,7 +87,7 @@ fn region_comes_from_the_config_or_the_instance() {
     }
 }
 
-/// IMDSv2: a session of its own for each login, and a short one.
+/// IMDSv2: each login has a short session of its own.
 #[test]
 fn ec2_metadata_uses_a_short_session() {
     let machine = Machine::of(AWS, &json!({"/myapp": {"A": "1"}}));
@@ -104,7 +104,7 @@ fn ec2_metadata_uses_a_short_session() {
     assert!(asked.len() == 3 && asked.iter().all(|token| *token == asked[0]), "{asked:?}");
 }
 
-/// A machine with several managed identities must be told which.
+/// A machine with several managed identities needs a client id.
 #[test]
 fn azure_selects_one_of_several_identities() {
     let machine = Machine::of(AZURE, &json!({"/myapp": {"A": "1"}}));
@@ -122,12 +122,13 @@ fn azure_selects_one_of_several_identities() {
     assert_eq!(lookup.text(), "1");
 }
 
-/// The proof of who a host is goes through no proxy, whatever the environment says of Infisical.
+/// The metadata service is called without a proxy, whatever the environment configures for
+/// Infisical.
 #[test]
 fn metadata_service_is_called_without_a_proxy() {
     for method in CLOUDS {
         let machine = Machine::of(method, &json!({"/myapp": {"A": "1"}}));
-        // Port 9 is discard: nothing is there.
+        // Nothing listens on port 9, discard.
         let _psid = machine.instance.psid().env("http_proxy", "http://127.0.0.1:9").start();
         let line = machine.instance.driver(&["get", &reference("/myapp", "A")]).fails(75);
         assert!(line.contains("infisical is out: no connection to"), "{line}");

@@ -1,10 +1,10 @@
-//! Logins: by what a cloud or a cluster vouches for, and what becomes of those that are refused.
+//! Logins by clouds and clusters, and refused logins.
 
 mod certificates;
+mod client_secret;
+mod cloud_refusals;
 mod clouds;
 mod outages;
-mod refusals;
-mod refused;
 mod service_accounts;
 mod static_tokens;
 mod token_files;

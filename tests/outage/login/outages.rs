@@ -1,5 +1,5 @@
-//! A metadata service that is out, or something in its place: no proof, hence no login, hence what is
-//! cached is served.
+//! Without a metadata service, or with another answer in its place, there is no login, and cached
+//! values are served.
 
 use std::thread;
 
@@ -18,11 +18,11 @@ fn status(code: u16) -> Value {
 
 #[test]
 fn cached_values_are_served_when_the_metadata_connection_fails() {
-    endure_all(&[
+    check_all(&[
         (CLOUDS[0], kind("refuse"), "the metadata service: no connection to"),
         (CLOUDS[1], kind("refuse"), "the metadata service: no connection to"),
         (CLOUDS[2], kind("refuse"), "the metadata service: no connection to"),
-        // An answer that takes too many hops to EC2's own never comes.
+        // An answer of EC2 that takes too many hops never arrives.
         (AWS, kind("hang"), "the metadata service: no answer from"),
         (GCP, kind("reset"), "the metadata service: the connection to"),
         (AZURE, kind("truncate"), "the metadata service: the connection to"),
@@ -31,7 +31,7 @@ fn cached_values_are_served_when_the_metadata_connection_fails() {
 
 #[test]
 fn cached_values_are_served_for_any_metadata_answer() {
-    endure_all(&[
+    check_all(&[
         (AWS, status(429), "answers 429: it is busy"),
         (AWS, kind("html-503"), "answers 503: it is busy"),
         (AWS, status(400), "answers 400: no session (IMDSv2)"),
@@ -46,7 +46,7 @@ fn cached_values_are_served_for_any_metadata_answer() {
 #[test]
 fn cached_values_are_served_when_a_proxy_answers_for_metadata() {
     let redirect = json!({"kind": "redirect", "location": "http://127.0.0.1:9/", "code": 302});
-    endure_all(&[
+    check_all(&[
         (AWS, kind("captive-portal"), "answers 200: no session"),
         (GCP, kind("captive-portal"), "answers 200: it is not Google's metadata server"),
         (AZURE, kind("captive-portal"), "answers 200: no access token"),
@@ -57,18 +57,18 @@ fn cached_values_are_served_when_a_proxy_answers_for_metadata() {
     ]);
 }
 
-/// Each with a fake and a psid of its own, at once: most of it is waiting.
-fn endure_all(faults: &[(Method, Value, &str)]) {
+/// Each with its own fake and psid, in parallel: most of the time is waiting.
+fn check_all(faults: &[(Method, Value, &str)]) {
     thread::scope(|scope| {
         for (method, fault, words) in faults {
             let name = format!("{} {}", method.name, fault["kind"]);
-            let endure = move || endure(*method, fault, words);
-            thread::Builder::new().name(name).spawn_scoped(scope, endure).unwrap();
+            let check = move || check(*method, fault, words);
+            thread::Builder::new().name(name).spawn_scoped(scope, check).unwrap();
         }
     });
 }
 
-fn endure(method: Method, fault: &Value, words: &str) {
+fn check(method: Method, fault: &Value, words: &str) {
     let machine = Machine::of(method, &json!({"/myapp": {"KNOWN": "1", "UNKNOWN": "2"}}));
     let instance = &machine.instance;
     let psid = instance.start();
@@ -77,7 +77,7 @@ fn endure(method: Method, fault: &Value, words: &str) {
     assert_eq!(known(), "1");
     psid.await_generation_after(0);
     psid.terminate();
-    // A reboot: the access token is gone.
+    // After a reboot there is no access token.
     machine.metadata_fault(fault);
     let psid = instance.start();
     assert_eq!(known(), "1");
@@ -94,7 +94,7 @@ fn endure(method: Method, fault: &Value, words: &str) {
     assert_eq!(known(), "1");
     let degraded = psid.degraded();
     assert!(degraded.contains(words), "{fault}: {degraded}");
-    // Infisical was not asked: nothing is known against it.
+    // Infisical received no request, so it is not down.
     assert_eq!(psid.status()["providers"][0]["up"], true);
     machine.infisical.heal();
     eventually("psid to log in", || {
@@ -104,12 +104,12 @@ fn endure(method: Method, fault: &Value, words: &str) {
     assert_eq!(psid.degraded(), "");
 }
 
-/// An error must not be hotter than success.
+/// A failure must not cause more requests than success.
 #[test]
 fn unavailable_metadata_service_is_called_rarely() {
-    let folder: serde_json::Map<_, _> =
+    let directory: serde_json::Map<_, _> =
         (0..30).map(|number| (format!("K{number}"), json!("v"))).collect();
-    let machine = Machine::of(GCP, &json!({"/myapp": folder}));
+    let machine = Machine::of(GCP, &json!({"/myapp": directory}));
     let _psid = machine.instance.start();
     machine.metadata_fault(&status(500));
     for number in 0..30 {
@@ -120,7 +120,7 @@ fn unavailable_metadata_service_is_called_rarely() {
     assert_eq!(machine.logins(), 0);
 }
 
-/// A live token is used, whatever becomes of the service that it came from.
+/// A live token is used regardless of the metadata service.
 #[test]
 fn live_token_needs_no_metadata_service() {
     let machine = Machine::of(AZURE, &json!({"/myapp": {"A": "1", "B": "2"}}));

@@ -1,4 +1,4 @@
-//! kubernetes: a token in a file, which kubelet replaces.
+//! kubernetes: a token in a file, which kubelet rotates.
 
 use std::fs;
 
@@ -18,7 +18,7 @@ fn rotated_token_is_used() {
     let first = fs::read_to_string(machine.token_file()).unwrap();
     let _psid = machine.instance.start();
     machine.instance.driver(&["get", &reference("/myapp", "A")]).ok();
-    // The access token ends, and kubelet has put another one in place of the first.
+    // The access token has ended, and kubelet has rotated the file.
     machine.infisical.advance(2_592_000 + 1);
     let second = machine.give_token(&json!({"lifetimeSeconds": 7200}));
     assert_eq!(machine.instance.driver(&["get", &reference("/myapp", "B")]).text(), "2");
@@ -30,7 +30,7 @@ fn rotated_token_is_used() {
     assert_eq!(sent, [first.trim(), &second]);
 }
 
-/// One that the cluster refuses is not tried again, another one at once.
+/// A token that the cluster refuses is not tried again; another one is tried at once.
 #[test]
 fn refused_token_is_tried_once_and_its_successor_at_once() {
     let machine = machine();
@@ -50,14 +50,12 @@ fn refused_token_is_tried_once_and_its_successor_at_once() {
     assert_eq!(machine.logins(), 3);
 }
 
-/// Whoever replaces the tokens is out: that is no word about the identity, and what is cached is served.
+/// The rotation has failed: this is no statement about the identity, and cached values are served.
 #[test]
 fn expired_service_account_token_is_not_sent() {
     let machine = machine();
     let psid = machine.instance.start();
-    machine.instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    machine.instance.driver(&["lookup"]).id(id(1)).ok();
-    psid.await_generation_after(0);
+    machine.instance.persist_reference(&psid);
     psid.terminate();
     machine.give_token(&json!({"lifetimeSeconds": -1}));
     machine.infisical.clear_log();
@@ -79,9 +77,7 @@ fn expired_service_account_token_is_not_sent() {
 fn malformed_token_is_reported_and_not_sent() {
     let machine = machine();
     let psid = machine.instance.start();
-    machine.instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    machine.instance.driver(&["lookup"]).id(id(1)).ok();
-    psid.await_generation_after(0);
+    machine.instance.persist_reference(&psid);
     psid.terminate();
     fs::remove_file(machine.token_file()).unwrap();
     machine.infisical.clear_log();

@@ -40,7 +40,7 @@ fn credential_or_file_is_used_without_a_login_and_never_revoked() {
     assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
     assert_eq!(psid.degraded(), "");
     psid.terminate();
-    let file = instance.folder().join("token");
+    let file = instance.directory().join("token");
     fs::write(&file, infisical.access_token()).unwrap();
     let mut config = Config::of(&infisical);
     config.auth = format!("method = \"token\"\ntoken_file = \"{}\"\n", file.display());

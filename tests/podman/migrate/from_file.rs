@@ -1,4 +1,4 @@
-//! From podman's file driver.
+//! Migration from podman's file driver.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,14 +7,14 @@ use serde_json::json;
 
 use super::{migrate, migrated, names};
 use crate::setup::writes::Writes;
-use psi_harness::folder_holds;
+use psi_harness::directory_holds;
 use psi_harness::{Host, workload};
 
-/// A secret of the file driver, as podman makes one without psi.
+/// Creates a secret of the file driver, as podman does without psi.
 #[track_caller]
 fn create(host: &Host, name: &str, value: &[u8]) {
-    // In the folder that it has without any option.
-    let path = format!("path={}", host.podman.secrets_folder().join("filedriver").display());
+    // In the default directory.
+    let path = format!("path={}", host.podman.secrets_directory().join("filedriver").display());
     let create = ["secret", "create", "--driver=file", "--driver-opts", &path, name, "-"];
     let outcome = host.podman.run(&create, value);
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
@@ -33,7 +33,7 @@ fn values() -> Vec<(String, Vec<u8>)> {
     all.into_iter().enumerate().map(|(number, value)| (format!("s{number}"), value)).collect()
 }
 
-/// What podman's lookup command gives.
+/// The output of podman's lookup command.
 #[track_caller]
 fn looked_up(host: &Host, name: &str) -> Vec<u8> {
     let options = host.podman.driver_options(name);
@@ -50,21 +50,24 @@ fn migration_moves_every_value_by_id_and_name_byte_for_byte() {
         create(&host, name, value);
     }
     let ids = host.ids();
-    let secrets = host.podman.secrets_folder();
+    let secrets = host.podman.secrets_directory();
     let (record, clear) =
         (secrets.join("secrets.json"), secrets.join("filedriver/secretsdata.json"));
     let before = (fs::read(&record).unwrap(), fs::read(&clear).unwrap());
 
-    let told = migrated(&host, "file", &["--dry-run"]);
-    assert_eq!(names(&told).len(), values.len(), "{told}");
+    let report = migrated(&host, "file", &["--dry-run"]);
+    assert_eq!(names(&report).len(), values.len(), "{report}");
     assert_eq!((fs::read(&record).unwrap(), fs::read(&clear).unwrap()), before);
     assert_eq!(host.instance.driver(&["list"]).text(), "", "a dry run registers nothing");
 
     let writes = Writes::of(&host);
-    let told = migrated(&host, "file", &[]);
-    assert_eq!(names(&told).len(), values.len(), "{told}");
+    let report = migrated(&host, "file", &[]);
+    assert_eq!(names(&report).len(), values.len(), "{report}");
     assert_eq!(writes.count(), 1, "one for all");
-    assert!(told["moved"].as_array().unwrap().iter().all(|one| one["compared"] == true), "{told}");
+    assert!(
+        report["moved"].as_array().unwrap().iter().all(|one| one["compared"] == true),
+        "{report}"
+    );
     assert_eq!(host.ids(), ids, "ids and names are as they were");
     for (name, value) in &values {
         assert_eq!(&looked_up(&host, name), value, "{name}");
@@ -84,15 +87,15 @@ fn migration_moves_every_value_by_id_and_name_byte_for_byte() {
     let text = migrate(&host, "file", &["--remove-plaintext"]).text();
     assert!(text.contains("removed 6 plaintext values"), "{text}");
     assert_eq!(host.record(), written, "what is done already is not done again");
-    assert_eq!(folder_holds(&secrets, b"hunter2-plain"), None);
-    assert_eq!(folder_holds(&secrets, b"aHVudGVyMi1wbGFpbg"), None, "in base64");
+    assert_eq!(directory_holds(&secrets, b"hunter2-plain"), None);
+    assert_eq!(directory_holds(&secrets, b"aHVudGVyMi1wbGFpbg"), None, "in base64");
     for (name, value) in &values {
         assert_eq!(&looked_up(&host, name), value, "{name}");
     }
     assert_eq!(migrated(&host, "file", &[])["plaintext"][0]["served"], json!([]));
 }
 
-/// Containers start all the while with a secret that is being moved, and with one that was.
+/// Meanwhile, containers start with a secret that is being moved and with one that was moved.
 #[test]
 fn containers_find_every_secret_during_a_migration() {
     let host = Host::with_myapp(&json!({}));
@@ -124,7 +127,8 @@ fn containers_find_every_secret_during_a_migration() {
     });
 }
 
-/// Interrupted anywhere, a second run does the rest; what psid has in another form stays as it is.
+/// An interrupted migration is completed by a second run; a secret that psid has with another value
+/// is unchanged.
 #[test]
 fn second_run_continues_an_interrupted_migration() {
     let host = Host::with_myapp(&json!({}));
@@ -132,16 +136,16 @@ fn second_run_continues_an_interrupted_migration() {
         create(&host, name, name.as_bytes());
     }
     let ids = host.ids();
-    // As a first run that ended before podman's record was written leaves it.
+    // The state after a run that ended before podman's record was written.
     host.instance.driver(&["store", "--literal"]).id(&ids["a"]).stdin("a").ok();
     host.instance.driver(&["store", "--literal"]).id(&ids["b"]).stdin("another").ok();
     let outcome = migrate(&host, "file", &[]).run();
-    let told = String::from_utf8(outcome.stdout).unwrap();
-    assert_eq!(outcome.code, 65, "{told}");
-    assert!(told.contains("moved a: registered by a former run\n"), "{told}");
-    assert!(told.contains("left b: psi has another value than the old store"), "{told}");
-    assert!(told.contains("moved c: a literal, sealed by psid\n"), "{told}");
-    // What was left is where it was.
+    let output = String::from_utf8(outcome.stdout).unwrap();
+    assert_eq!(outcome.code, 65, "{output}");
+    assert!(output.contains("moved a: registered by a former run\n"), "{output}");
+    assert!(output.contains("left b: psi has another value than the old store"), "{output}");
+    assert!(output.contains("moved c: a literal, sealed by psid\n"), "{output}");
+    // The remaining secret is unchanged.
     assert_eq!(host.podman.container(&["--secret=b"], "cp /run/secrets/* /out")["b"], b"b");
     assert_eq!((looked_up(&host, "a"), looked_up(&host, "c")), (b"a".to_vec(), b"c".to_vec()));
     host.instance.driver(&["delete"]).id(&ids["b"]).ok();
@@ -153,8 +157,8 @@ fn second_run_continues_an_interrupted_migration() {
     );
 }
 
-/// A workload's secret whose value the provider has just the same follows the provider from then on; a setup
-/// has nothing to say against it.
+/// A workload's secret whose value the provider has too follows the provider from then on; a setup
+/// changes nothing.
 #[test]
 fn value_known_to_the_provider_becomes_a_reference() {
     let host = Host::of(
@@ -163,23 +167,26 @@ fn value_known_to_the_provider_becomes_a_reference() {
     );
     create(&host, "myapp--SAME", b"1");
     create(&host, "myapp--OTHER", b"old");
-    let told = migrated(&host, "file", &[]);
-    let to = |number: usize| told["moved"][number]["to"].as_str().unwrap().to_owned();
+    let report = migrated(&host, "file", &[]);
+    let to = |number: usize| report["moved"][number]["to"].as_str().unwrap().to_owned();
     assert_eq!(
-        (to(0), told["moved"][0]["name"].as_str()),
+        (to(0), report["moved"][0]["name"].as_str()),
         ("a literal, sealed by psid".into(), Some("myapp--OTHER"))
     );
-    assert!(to(1).starts_with("a reference to myproject:/myapp"), "{told}");
+    assert!(to(1).starts_with("a reference to myproject:/myapp"), "{report}");
     assert_eq!(
         (looked_up(&host, "myapp--SAME"), looked_up(&host, "myapp--OTHER")),
         (b"1".to_vec(), b"old".to_vec())
     );
     let outcome = host.setup(&[]).run();
-    let told = String::from_utf8(outcome.stdout).unwrap();
-    assert!(told.contains("1 unchanged") && told.contains("myapp--OTHER is a literal"), "{told}");
+    let output = String::from_utf8(outcome.stdout).unwrap();
+    assert!(
+        output.contains("1 unchanged") && output.contains("myapp--OTHER is a literal"),
+        "{output}"
+    );
 }
 
-/// Without a key, without psid, or with a psi-driver that is not there: podman's record stays.
+/// Without a key, without psid, or with a missing psi-driver: podman's record is unchanged.
 #[test]
 fn unresolvable_secret_is_not_migrated() {
     let mut host = Host::with_myapp(&json!({}));
@@ -187,9 +194,9 @@ fn unresolvable_secret_is_not_migrated() {
     let written = host.record();
     let nowhere =
         host.driver(&["migrate", "--from", "file", "--program", "/opt/psi/psi-driver"]).run();
-    let told = String::from_utf8(nowhere.stdout).unwrap();
+    let output = String::from_utf8(nowhere.stdout).unwrap();
     assert_eq!(nowhere.code, 65);
-    assert!(told.contains("left a: its lookup through psi fails: "), "{told}");
+    assert!(output.contains("left a: its lookup through psi fails: "), "{output}");
     assert!(migrate(&host, "file", &["b"]).fails(66).contains("podman has no secret b"));
     host.stop_psid();
     migrate(&host, "file", &[]).fails(69);
@@ -200,8 +207,8 @@ fn unresolvable_secret_is_not_migrated() {
     assert_eq!(host.record(), written);
 }
 
-/// Facts of podman: `create --replace` leaves the old value in clear. Once the secret is psi's, gc takes it away
-/// when psi serves the same, and only then.
+/// `podman secret create --replace` leaves the old value in plaintext. Once the secret is psi's, gc
+/// removes the plaintext if psi serves the same value, and only then.
 #[test]
 fn plaintext_value_that_psi_does_not_serve_is_kept() {
     let host = Host::with_myapp(&json!({}));
@@ -211,29 +218,30 @@ fn plaintext_value_that_psi_does_not_serve_is_kept() {
     migrated(&host, "file", &[]);
     host.instance.driver(&["delete"]).id(&ids["b"]).ok();
     let outcome = migrate(&host, "file", &["--remove-plaintext"]).run();
-    let told = String::from_utf8(outcome.stdout).unwrap();
-    assert_eq!(outcome.code, 65, "{told}");
+    let output = String::from_utf8(outcome.stdout).unwrap();
+    assert_eq!(outcome.code, 65, "{output}");
     assert!(
-        told.contains("removed 1 plaintext value")
-            && told.contains("left the plaintext value of b in"),
-        "{told}"
+        output.contains("removed 1 plaintext value")
+            && output.contains("left the plaintext value of b in"),
+        "{output}"
     );
     let outcome = host.driver(&["gc", "--remove-plaintext"]).run();
-    let told = String::from_utf8(outcome.stdout).unwrap();
-    assert!(outcome.code == 1 && told.contains("kept the plaintext value of b"), "{told}");
-    assert!(folder_holds(&host.podman.secrets_folder(), b"aHVudGVyMi1i").is_some());
-    let told = host.driver(&["restore", &ids["b"]]).text();
-    assert_eq!(told, "restored; podman still has it, as b\n");
-    let told = host.driver(&["gc"]).text();
-    assert!(told.contains("removed 1 plaintext value"), "{told}");
-    assert_eq!(folder_holds(&host.podman.secrets_folder(), b"aHVudGVyMi1i"), None);
+    let printed = String::from_utf8(outcome.stdout).unwrap();
+    assert!(outcome.code == 1 && printed.contains("kept the plaintext value of b"), "{printed}");
+    assert!(directory_holds(&host.podman.secrets_directory(), b"aHVudGVyMi1i").is_some());
+    let output = host.driver(&["restore", &ids["b"]]).text();
+    assert_eq!(output, "restored; podman still has it, as b\n");
+    let output = host.driver(&["gc"]).text();
+    assert!(output.contains("removed 1 plaintext value"), "{output}");
+    assert_eq!(directory_holds(&host.podman.secrets_directory(), b"aHVudGVyMi1i"), None);
 }
 
-/// The driver option `path=` names another folder, and podman's record forgets it when the secret becomes psi's.
+/// The driver option `path=` names another directory, and podman's record loses it when the secret
+/// becomes psi's.
 #[test]
 fn plaintext_in_another_directory_is_reported() {
     let host = Host::with_myapp(&json!({}));
-    let elsewhere = host.instance.folder().join("elsewhere");
+    let elsewhere = host.instance.directory().join("elsewhere");
     let clear = elsewhere.join("secretsdata.json");
     let create_there = |name: &str, value: &[u8]| {
         let path = format!("path={}", elsewhere.display());
@@ -243,44 +251,44 @@ fn plaintext_in_another_directory_is_reported() {
     let in_clear = || fs::read_to_string(&clear).unwrap();
     create(&host, "a", b"hunter2-a");
     create_there("b", b"hunter2-b");
-    let told = migrate(&host, "file", &["--remove-plaintext"]).text();
+    let output = migrate(&host, "file", &["--remove-plaintext"]).text();
     assert!(
-        told.contains(&format!("removed 1 plaintext value from {}", clear.display())),
-        "{told}"
+        output.contains(&format!("removed 1 plaintext value from {}", clear.display())),
+        "{output}"
     );
     assert_eq!((in_clear().as_str(), looked_up(&host, "b")), ("{}", b"hunter2-b".to_vec()));
-    assert_eq!(folder_holds(&host.podman.secrets_folder(), b"aHVudGVyMi"), None);
+    assert_eq!(directory_holds(&host.podman.secrets_directory(), b"aHVudGVyMi"), None);
 
-    // Later, and by the hint alone.
+    // Later, and by the option `--plaintext` alone.
     create_there("c", b"hunter2-c");
     create_there("d", b"hunter2-d");
-    let told = migrate(&host, "file", &["c"]).text();
+    let printed = migrate(&host, "file", &["c"]).text();
     let hint = format!("--remove-plaintext --plaintext {}\n", elsewhere.display());
-    assert!(told.ends_with(&hint), "{told}");
+    assert!(printed.ends_with(&hint), "{printed}");
     migrate(&host, "file", &["d"]).ok();
     let args: Vec<&str> = hint.trim_end().split(' ').collect();
-    let told = migrate(&host, "file", &args).text();
+    let output = migrate(&host, "file", &args).text();
     assert!(
-        told.contains(&format!("removed 2 plaintext values from {}", clear.display())),
-        "{told}"
+        output.contains(&format!("removed 2 plaintext values from {}", clear.display())),
+        "{output}"
     );
     assert_eq!((in_clear().as_str(), looked_up(&host, "c")), ("{}", b"hunter2-c".to_vec()));
 }
 
-/// Other users see every argument and, as root, every environment.
+/// Other users can read every argument and root every environment.
 #[test]
 fn no_value_is_in_arguments_environment_or_messages() {
     let host = Host::with_myapp(&json!({}));
     create(&host, "a", b"hunter2-plain");
-    let trace = host.instance.folder().join("trace");
+    let trace = host.instance.directory().join("trace");
     let strace =
         format!("exec strace -f -v -s 4096 -e trace=execve,execveat -o {} \"$@\"", trace.display());
     let outcome = migrate(&host, "file", &["--remove-plaintext"]).through_shell(&strace);
-    let told = String::from_utf8(outcome.stdout).unwrap() + &outcome.stderr;
-    assert_eq!(outcome.code, 0, "{told}");
+    let output = String::from_utf8(outcome.stdout).unwrap() + &outcome.stderr;
+    assert_eq!(outcome.code, 0, "{output}");
     let trace = fs::read_to_string(trace).unwrap();
     assert!(trace.contains("psi-driver lookup"), "{trace}");
     for secret in ["hunter2", "aHVudGVyMi1wbGFpbg"] {
-        assert!(!trace.contains(secret) && !told.contains(secret), "{trace}{told}");
+        assert!(!trace.contains(secret) && !output.contains(secret), "{trace}{output}");
     }
 }

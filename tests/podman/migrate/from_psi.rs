@@ -1,4 +1,5 @@
-//! From the Python PSI: podman's secrets call it by curl, with its token, over its unix socket.
+//! Migration from the Python PSI, whose podman secrets call it by curl, with its token, over its
+//! unix socket.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,9 +13,9 @@ use serde_json::json;
 use super::{migrate, migrated, names};
 use psi_harness::Host;
 use psi_harness::python_psi::{adopt, cached, instance_in_an_outage, leave_in};
-use psi_harness::{folder_holds, reference};
+use psi_harness::{directory_holds, reference};
 
-/// Its server: `GET /lookup/ID` by the values that it has. It is gone with the test's process.
+/// A server of the Python PSI: `GET /lookup/ID` for these values. It ends with the test's process.
 fn serve(socket: &Path, values: BTreeMap<String, Vec<u8>>) {
     let listener = UnixListener::bind(socket).unwrap();
     thread::spawn(move || {
@@ -35,7 +36,7 @@ fn serve(socket: &Path, values: BTreeMap<String, Vec<u8>>) {
     });
 }
 
-/// The options that it writes into each secret (unitgen.py of its last version).
+/// The options that the Python PSI writes into each secret (unitgen.py of its last version).
 fn options(socket: &Path) -> String {
     let curl = format!(
         "curl -sf --unix-socket {} -H 'Authorization: Bearer hunter2-token' http://localhost",
@@ -47,7 +48,7 @@ fn options(socket: &Path) -> String {
     )
 }
 
-/// Podman secrets of the Python PSI's, whose mappings lie in a folder; by name, with their values.
+/// Podman secrets of the Python PSI, whose mappings are in a directory; by name, with their values.
 fn python_host(host: &Host, state: &Path, socket: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut by_id = BTreeMap::new();
     let mut by_name = BTreeMap::new();
@@ -57,7 +58,7 @@ fn python_host(host: &Host, state: &Path, socket: &Path) -> BTreeMap<String, Vec
             ["secret", "create", "--driver=shell", "--driver-opts", &options(socket), &name, "-"];
         let outcome = host.podman.run(&create, "x");
         assert_eq!(outcome.code, 0, "{}", outcome.stderr);
-        // Podman gave it an id of its own: the mapping goes with it.
+        // The mapping gets the id that podman chose.
         let id = host.ids()[&name].clone();
         fs::rename(state.join(&old), state.join(&id)).unwrap();
         by_id.insert(id, value.clone());
@@ -76,7 +77,8 @@ fn assert_all_are_served(host: &Host, values: &BTreeMap<String, Vec<u8>>) {
     }
 }
 
-/// A host of the Python PSI's in an outage: its state was taken over by command, and podman still calls curl.
+/// A host of the Python PSI in an outage: its state was migrated by command, and podman still calls
+/// curl.
 fn host_in_an_outage() -> (Host, PathBuf, BTreeMap<String, Vec<u8>>) {
     let instance = instance_in_an_outage();
     let state = instance.state();
@@ -89,49 +91,51 @@ fn host_in_an_outage() -> (Host, PathBuf, BTreeMap<String, Vec<u8>>) {
     (host, socket, values)
 }
 
-/// PR #29, the other way round: by the ids that podman has, not by names.
+/// PR #29 in reverse: by podman's ids, not by names.
 #[test]
 fn pr29_ids_resolve_through_psi_before_podman_switches() {
     let (host, _, values) = host_in_an_outage();
     let ids = host.ids();
-    let told = migrated(&host, "psi", &["--dry-run"]);
-    assert_eq!(names(&told).len(), values.len(), "{told}");
-    let told = migrated(&host, "psi", &[]);
-    assert_eq!(names(&told).len(), values.len(), "{told}");
-    assert!(told["moved"].as_array().unwrap().iter().all(|one| one["compared"] == true), "{told}");
+    let report = migrated(&host, "psi", &["--dry-run"]);
+    assert_eq!(names(&report).len(), values.len(), "{report}");
+    let json = migrated(&host, "psi", &[]);
+    assert_eq!(names(&json).len(), values.len(), "{json}");
+    assert!(json["moved"].as_array().unwrap().iter().all(|one| one["compared"] == true), "{json}");
     assert_eq!(host.ids(), ids);
     assert_all_are_served(&host, &values);
-    assert_eq!(folder_holds(&host.podman.secrets_folder(), b"hunter2-token"), None, "N9");
-    let told = migrate(&host, "psi", &[]).text();
-    assert_eq!(told, "no secret has the commands of another psi\n");
+    assert_eq!(directory_holds(&host.podman.secrets_directory(), b"hunter2-token"), None, "N9");
+    let output = migrate(&host, "psi", &[]).text();
+    assert_eq!(output, "no secret has the commands of another psi\n");
 }
 
-/// The Python PSI's folder is elsewhere, and it is stopped: each mapping is registered under podman's id.
+/// The Python PSI's directory is elsewhere, and it is stopped: each mapping is registered under
+/// podman's id.
 #[test]
 fn mappings_of_another_directory_are_registered() {
     let mut host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
-    let old = host.instance.folder().join("old-psi");
+    let old = host.instance.directory().join("old-psi");
     fs::create_dir(&old).unwrap();
-    let nobody = host.instance.run().join("nobody.sock");
+    let absent = host.instance.run().join("absent.sock");
     for name in ["A", "B"] {
         let create =
-            ["secret", "create", "--driver=shell", "--driver-opts", &options(&nobody), name, "-"];
+            ["secret", "create", "--driver=shell", "--driver-opts", &options(&absent), name, "-"];
         assert_eq!(host.podman.run(&create, "x").code, 0);
     }
     let ids = host.ids();
     fs::write(old.join(&ids["A"]), reference("/myapp", "A")).unwrap();
     let outcome = migrate(&host, "psi", &["--state", old.to_str().unwrap()]).run();
-    let told = String::from_utf8(outcome.stdout).unwrap();
-    assert_eq!(outcome.code, 65, "{told}");
+    let output = String::from_utf8(outcome.stdout).unwrap();
+    assert_eq!(outcome.code, 65, "{output}");
     assert!(
-        told.contains("moved A: the mapping in ") && told.contains("the old store does not answer"),
-        "{told}"
+        output.contains("moved A: the mapping in ")
+            && output.contains("the old store does not answer"),
+        "{output}"
     );
-    assert!(told.contains("left B: psid has no registration of it and "), "{told}");
+    assert!(output.contains("left B: psid has no registration of it and "), "{output}");
     assert_eq!(host.lookup("A"), "1");
     assert!(host.podman.driver_options("B")["lookup"].starts_with("curl"));
     fs::write(old.join(&ids["B"]), reference("/myapp", "B")).unwrap();
-    // With psid down, nothing changes.
+    // Without psid, nothing changes.
     host.stop_psid();
     migrate(&host, "psi", &["--state", old.to_str().unwrap()]).fails(69);
     host.start_psid();
@@ -139,7 +143,7 @@ fn mappings_of_another_directory_are_registered() {
     assert_eq!(host.lookup("B"), "2");
 }
 
-/// Which of two values is right is the admin's to say.
+/// An admin decides which of two values is right.
 #[test]
 fn secret_with_a_different_old_value_is_not_migrated() {
     let host = Host::with_myapp(&json!({"A": "new"}));
@@ -151,10 +155,10 @@ fn secret_with_a_different_old_value_is_not_migrated() {
     serve(&socket, BTreeMap::from([(id.clone(), b"old".to_vec())]));
     host.instance.driver(&["store"]).id(&id).stdin(reference("/myapp", "A")).ok();
     let outcome = migrate(&host, "psi", &[]).run();
-    let told = String::from_utf8(outcome.stdout).unwrap();
-    assert_eq!(outcome.code, 65, "{told}");
-    assert!(told.contains("left A: psi has another value than the old store"), "{told}");
-    assert!(!told.contains("hunter2-token"), "{told}");
+    let output = String::from_utf8(outcome.stdout).unwrap();
+    assert_eq!(outcome.code, 65, "{output}");
+    assert!(output.contains("left A: psi has another value than the old store"), "{output}");
+    assert!(!output.contains("hunter2-token"), "{output}");
     assert!(host.podman.driver_options("A")["lookup"].starts_with("curl"));
     host.infisical.put("/myapp", "A", "old");
     host.instance.driver(&["cache", "refresh"]).ok();

@@ -1,5 +1,5 @@
-//! `psictl migrate`: secrets of another store become psi's, by their ids and names, and at no moment is
-//! one of them missing.
+//! `psictl migrate`: secrets of another store become psi's under the same ids and names, and none
+//! is missing at any moment.
 
 mod from_file;
 mod from_psi;
@@ -16,13 +16,13 @@ fn migrate(host: &Host, from: &str, args: &[&str]) -> Driver {
     host.driver(&[&always[..], args].concat())
 }
 
-/// One that must succeed, as JSON.
+/// A migration that succeeds, as JSON.
 #[track_caller]
 fn migrated(host: &Host, from: &str, args: &[&str]) -> Value {
     migrate(host, from, &[&["--json"], args].concat()).json()
 }
 
-/// The names in a list of what was moved.
-fn names(told: &Value) -> Vec<&str> {
-    told["moved"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect()
+/// The names in a list of moved secrets.
+fn names(report: &Value) -> Vec<&str> {
+    report["moved"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect()
 }

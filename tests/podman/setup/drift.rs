@@ -1,12 +1,12 @@
-//! `setup --dry-run`: what differs, by name.
+//! `setup --dry-run`: the differences, by name.
 
 use serde_json::{Value, json};
 
 use psi_harness::Host;
 
-fn drift(told: &Value) -> Vec<(String, String)> {
+fn drift(report: &Value) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let all = told["drift"].as_array().unwrap().iter();
+    let all = report["drift"].as_array().unwrap().iter();
     all.map(|drift| (text(&drift["at"]), text(&drift["name"]))).collect()
 }
 
@@ -19,42 +19,43 @@ fn dry_run_prints_the_plan_and_changes_nothing() {
     let host = Host::with_myapp(&json!({"A": "secret value", "B": "2"}));
     let outcome = host.setup(&["--dry-run"]).run();
     assert_eq!((outcome.code, outcome.stderr.as_str()), (1, ""));
-    let told = String::from_utf8(outcome.stdout).unwrap();
+    let output = String::from_utf8(outcome.stdout).unwrap();
     for line in [
         "  + podman secret myapp--A, from myproject:/myapp\n",
         "  +Secret=myapp--A,type=env,target=A\n",
         "secrets of the shell driver: 0 managed, 0 stale options, 0 orphaned, 0 foreign\n",
         "  podman: myapp--B: myproject:/myapp has it, podman does not\n",
     ] {
-        assert!(told.contains(line), "{line}{told}");
+        assert!(output.contains(line), "{line}{output}");
     }
-    assert!(!told.contains("secret value"));
+    assert!(!output.contains("secret value"));
     assert!(host.ids().is_empty() && !host.drop_in_path("myapp").exists());
     host.set_up(&[]);
     let outcome = host.setup(&["--dry-run"]).run();
-    let told = String::from_utf8(outcome.stdout).unwrap();
-    assert_eq!(outcome.code, 0, "{told}");
+    let printed = String::from_utf8(outcome.stdout).unwrap();
+    assert_eq!(outcome.code, 0, "{printed}");
     assert_eq!(
-        told,
+        printed,
         "secrets of the shell driver: 2 managed, 0 stale options, 0 orphaned, 0 foreign\nno drift\n"
     );
 }
 
-/// PR #27 of the Python PSI: its dry run compared names with ids, and called 514 of 514 secrets orphaned.
+/// PR #27 of the Python PSI: its dry run compared names with ids, and called 514 of 514 secrets
+/// orphaned.
 #[test]
 fn pr27_secret_registered_by_id_is_no_orphan() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
     host.set_up(&[]);
-    let told = host.dry_run(0);
+    let report = host.dry_run(0);
     let ids = host.ids();
     assert_eq!(
-        told["secrets"],
+        report["secrets"],
         json!([
             {"name": "myapp--A", "id": ids["myapp--A"], "class": "managed", "why": ""},
             {"name": "myapp--B", "id": ids["myapp--B"], "class": "managed", "why": ""},
         ])
     );
-    assert_eq!((&told["clean"], &told["drift"]), (&json!(true), &json!([])));
+    assert_eq!((&report["clean"], &report["drift"]), (&json!(true), &json!([])));
 }
 
 #[test]
@@ -85,16 +86,16 @@ fn each_drifted_file_is_reported() {
     assert_eq!(drift(&host.dry_run(1)), pairs(&[("drop-in", "myapp")]));
     host.set_up(&[]);
     assert_eq!(host.drop_in("myapp"), text);
-    // Without its key, the cache is not written, and would not outlive a reboot.
+    // Without its key, psid does not write the cache, which would not survive a reboot.
     host.stop_psid();
     host.instance.take_key();
     host.start_psid();
-    let told = host.dry_run(1);
-    assert!(drift(&told).contains(&("cache".into(), "myapp--E".into())), "{told}");
+    let report = host.dry_run(1);
+    assert!(drift(&report).contains(&("cache".into(), "myapp--E".into())), "{report}");
 }
 
-/// PR #29 of the Python PSI: what was cached under one name was looked up under another, and the first
-/// outage told. Here each secret that a setup registered is proved to resolve from the cache alone.
+/// PR #29 of the Python PSI: what was cached under one name was looked up under another, which the
+/// first outage revealed. Each secret that a setup registers must resolve from the cache alone.
 #[test]
 fn pr29_what_was_set_up_is_served_in_an_outage_after_a_reboot() {
     let mut host = Host::with_myapp(&json!({"A": "1", "B": "2"}));

@@ -1,4 +1,4 @@
-//! `psictl setup`: podman and the quadlets follow the config, and what is right is not touched.
+//! `psictl setup`: podman and the quadlets follow the config, and nothing else changes.
 
 pub(crate) mod writes;
 
@@ -7,5 +7,5 @@ mod order;
 mod prune;
 mod quadlet;
 mod reconcile;
-mod shadows;
+mod shared_keys;
 mod units;

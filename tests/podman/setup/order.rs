@@ -1,4 +1,4 @@
-//! What a setup leaves when it is stopped in the middle, and two at once.
+//! Interrupted and concurrent setups.
 
 use serde_json::json;
 
@@ -16,17 +16,17 @@ fn concurrent_setups_run_one_after_the_other() {
     assert_eq!(host.ids().len(), 4);
 }
 
-/// A secret that podman does not take costs the others nothing, and comes into no drop-in.
+/// A secret that podman refuses does not affect others, and is in no drop-in.
 #[test]
 fn secret_refused_by_podman_is_reported_and_not_in_the_drop_in() {
     let long = "K".repeat(240);
     let host = Host::with_myapp(&json!({"A": "1", long.as_str(): "2", "Z": "3"}));
     let outcome = host.setup(&[]).run();
-    let told = String::from_utf8(outcome.stdout).unwrap();
-    // Podman before 4.6 takes 64 characters.
+    let output = String::from_utf8(outcome.stdout).unwrap();
+    // Podman before 4.6 accepts 64 characters.
     let refused = !host.ids().contains_key(&format!("myapp--{long}"));
-    assert_eq!(outcome.code, if refused { 65 } else { 0 }, "{told}");
-    assert_eq!(told.contains(&format!("error: myapp--{long}: podman: ")), refused, "{told}");
+    assert_eq!(outcome.code, if refused { 65 } else { 0 }, "{output}");
+    assert_eq!(output.contains(&format!("error: myapp--{long}: podman: ")), refused, "{output}");
     assert_eq!(host.drop_in("myapp").contains(&long), !refused);
     assert!(host.ids().contains_key("myapp--A") && host.ids().contains_key("myapp--Z"));
 }

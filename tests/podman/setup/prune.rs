@@ -1,4 +1,4 @@
-//! What goes, and when.
+//! Removals by setup, and their conditions.
 
 use serde_json::{Value, json};
 
@@ -14,23 +14,26 @@ fn unlisted_secret_is_removed_by_prune_only() {
     host.set_up(&[]);
     host.podman.create("myapp--by_hand", "a literal");
     host.infisical.remove("/myapp", "GOES");
-    let told = host.setup(&[]).text();
+    let output = host.setup(&[]).text();
     assert!(
-        told.contains("myapp--GOES no longer listed, but kept; --prune removes them"),
-        "{told}"
+        output.contains("myapp--GOES no longer listed, but kept; --prune removes them"),
+        "{output}"
     );
     assert!(host.drop_in("myapp").contains("myapp--GOES"));
-    let told = host.dry_run(1);
-    let drift = &told["drift"];
+    let report = host.dry_run(1);
+    let drift = &report["drift"];
     assert_eq!((&drift[0]["name"], &drift[0]["at"]), (&json!("myapp--GOES"), &json!("provider")));
-    let told = host.set_up(&["--prune"]);
-    assert_eq!((&told["removed"], &told["podman_writes"]), (&json!(["myapp--GOES"]), &json!(1)));
+    let report = host.set_up(&["--prune"]);
+    assert_eq!(
+        (&report["removed"], &report["podman_writes"]),
+        (&json!(["myapp--GOES"]), &json!(1))
+    );
     assert_eq!(names(&host), ["myapp--A", "myapp--B", "myapp--by_hand"]);
     assert!(!host.drop_in("myapp").contains("myapp--GOES"));
     host.dry_run(0);
 }
 
-/// PR #37 of the Python PSI: a listing that lacks most of what is known took the lines out of the drop-in.
+/// PR #37 of the Python PSI: a listing that lacked most secrets removed the lines from the drop-in.
 #[test]
 fn pr37_suspicious_listing_loses_nothing_even_with_prune() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2", "C": "3"}));
@@ -40,29 +43,29 @@ fn pr37_suspicious_listing_loses_nothing_even_with_prune() {
         host.infisical.remove("/myapp", key);
     }
     let outcome = host.setup(&["--prune"]).run();
-    let told = String::from_utf8(outcome.stdout).unwrap();
-    assert_eq!(outcome.code, 75, "{told}{}", outcome.stderr);
-    assert!(told.contains("myproject:/myapp no longer has 3 of its values"), "{told}");
+    let output = String::from_utf8(outcome.stdout).unwrap();
+    assert_eq!(outcome.code, 75, "{output}{}", outcome.stderr);
+    assert!(output.contains("myproject:/myapp no longer has 3 of its values"), "{output}");
     assert_eq!((host.drop_in("myapp"), host.ids()), (text.clone(), ids.clone()));
-    // An admin confirms that to psid, and not to setup.
+    // An admin confirms the removal to psid, not to setup.
     host.driver(&["cache", "refresh", "--accept-removals"]).ok();
     for _ in 0..2 {
         let outcome = host.setup(&["--prune"]).run();
-        let told = String::from_utf8(outcome.stdout).unwrap();
-        assert_eq!(outcome.code, 1, "{told}{}", outcome.stderr);
+        let printed = String::from_utf8(outcome.stdout).unwrap();
+        assert_eq!(outcome.code, 1, "{printed}{}", outcome.stderr);
         let why = "3 of the 3 secrets of infisical path=/myapp project=myproject are gone at once";
-        assert!(told.contains(why) && outcome.stderr.contains("--accept-removals"), "{told}");
+        assert!(printed.contains(why) && outcome.stderr.contains("--accept-removals"), "{printed}");
         assert_eq!((host.drop_in("myapp"), host.ids()), (text.clone(), ids.clone()));
     }
-    // Nor one that fails altogether.
+    // Nor does a listing that fails.
     host.infisical.permit(&json!([]));
     let outcome = host.setup(&["--prune"]).run();
     assert_eq!(outcome.code, 75, "{}", outcome.stderr);
     assert_eq!(names(&host).len(), 3);
     assert!(!outcome_text(&outcome).contains("--prune removes"));
     let outcome = host.setup(&["--dry-run"]).run();
-    let told = outcome_text(&outcome);
-    assert!(told.contains("3 unknown") && !told.contains("no longer lists it"), "{told}");
+    let output = outcome_text(&outcome);
+    assert!(output.contains("3 unknown") && !output.contains("no longer lists it"), "{output}");
 }
 
 fn outcome_text(outcome: &psi_harness::Outcome) -> String {
@@ -77,17 +80,17 @@ fn accept_removals_prunes_an_emptied_directory() {
         host.infisical.remove("/myapp", key);
     }
     host.driver(&["cache", "refresh", "--accept-removals"]).ok();
-    let told = host.set_up(&["--prune", "--accept-removals"]);
-    assert_eq!(told["removed"], json!(["myapp--A", "myapp--B"]));
+    let report = host.set_up(&["--prune", "--accept-removals"]);
+    assert_eq!(report["removed"], json!(["myapp--A", "myapp--B"]));
     assert!(names(&host).is_empty());
 }
 
-/// A `--replace` that was cut in two: podman takes the name for one of them only.
+/// An interrupted `--replace` leaves two secrets; podman resolves the name to one of them.
 #[test]
 fn two_secrets_of_one_name_are_reported_and_kept() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
     host.set_up(&[]);
-    let record = host.podman.secrets_folder().join("secrets.json");
+    let record = host.podman.secrets_directory().join("secrets.json");
     let mut known: Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
     let (a, b) = (host.ids()["myapp--A"].clone(), host.ids()["myapp--B"].clone());
     known["secrets"][&b]["name"] = json!("myapp--A");
@@ -98,23 +101,26 @@ fn two_secrets_of_one_name_are_reported_and_kept() {
     ids.sort();
     let command = format!("podman secret rm {}", ids.join(" "));
     let outcome = host.setup(&["--prune"]).run();
-    let told = outcome_text(&outcome);
-    assert_eq!(outcome.code, 65, "{told}");
-    assert!(told.contains("2 secrets with the name myapp--A") && told.contains(&command), "{told}");
-    // Of the one that is left, podman has lost the name.
+    let output = outcome_text(&outcome);
+    assert_eq!(outcome.code, 65, "{output}");
+    assert!(
+        output.contains("2 secrets with the name myapp--A") && output.contains(&command),
+        "{output}"
+    );
+    // Podman no longer finds the remaining one by name.
     host.podman.ok(&["secret", "rm", &ids[0]]);
     let outcome = host.setup(&[]).run();
-    let told = outcome_text(&outcome);
+    let printed = outcome_text(&outcome);
     let command = format!("podman secret rm {}", ids[1]);
-    assert!(outcome.code == 65 && told.contains(&command), "{told}");
-    // The command helps.
+    assert!(outcome.code == 65 && printed.contains(&command), "{printed}");
+    // The advised command works.
     host.podman.ok(&["secret", "rm", &ids[1]]);
     host.set_up(&[]);
     assert_eq!(names(&host), ["myapp--A", "myapp--B"]);
     assert_eq!((host.lookup("myapp--A"), host.lookup("myapp--B")), ("1".into(), "2".into()));
 }
 
-/// A container resolves its variables again at each exec and each healthcheck.
+/// A container resolves its variables again at each exec and health check.
 #[test]
 fn secret_used_by_a_container_is_kept() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2", "GOES": "3"}));
@@ -124,9 +130,9 @@ fn secret_used_by_a_container_is_kept() {
     host.infisical.remove("/myapp", "GOES");
     let outcome = host.setup(&["--json", "--prune"]).run();
     assert_eq!(outcome.code, 1, "{}", outcome.stderr);
-    let told: Value = serde_json::from_slice(&outcome.stdout).unwrap();
-    let why = told["kept"]["myapp--GOES"].as_str().unwrap();
-    assert!(why.contains("container app uses it"), "{told}");
+    let report: Value = serde_json::from_slice(&outcome.stdout).unwrap();
+    let why = report["kept"]["myapp--GOES"].as_str().unwrap();
+    assert!(why.contains("container app uses it"), "{report}");
     assert!(!host.drop_in("myapp").contains("GOES"), "the next container does without");
     host.podman.ok(&["rm", "-f", "-t", "0", "app"]);
     assert_eq!(host.set_up(&["--prune"])["removed"], json!(["myapp--GOES"]));
@@ -138,8 +144,8 @@ fn removed_workload_is_pruned() {
     let mut host = Host::of(&json!({"/myapp": {"A": "1"}}), &both);
     host.set_up(&[]);
     host.reconfigure(&workload("one", &[("/myapp", false)]));
-    let told = host.set_up(&[]);
-    assert_eq!(told["podman_writes"], 0);
+    let report = host.set_up(&[]);
+    assert_eq!(report["podman_writes"], 0);
     assert_eq!(names(&host), ["one--A", "two--A"]);
     let drift = host.dry_run(1)["drift"].clone();
     let at = drift.as_array().unwrap().iter().map(|drift| drift["at"].clone());

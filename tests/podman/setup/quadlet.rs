@@ -48,11 +48,11 @@ fn pr17_quadlet_accepts_every_drop_in() {
         assert!(worker.contains(part), "{part}: {worker}");
     }
     assert_eq!(worker.matches("--secret ").count(), 2, "{worker}");
-    assert_eq!(host.lookup("worker--QUEUE"), "3", "the folder nearest to the source wins");
+    assert_eq!(host.lookup("worker--QUEUE"), "3", "the directory nearest to the source wins");
     assert!(unit("with.dot_and-dash").contains("--secret with.dot_and-dash--DB_HOST"));
 }
 
-/// N19: the Python PSI wrote its drop-ins in place, and never looked whose they were.
+/// N19: the Python PSI wrote its drop-ins in place, without a check of their author.
 #[test]
 fn n19_setup_replaces_only_its_own_drop_in() {
     let host = Host::with_myapp(&json!({"A": "1"}));
@@ -63,17 +63,17 @@ fn n19_setup_replaces_only_its_own_drop_in() {
     let before = fs::File::open(&path).unwrap();
     host.infisical.put("/myapp", "B", "2");
     host.set_up(&[]);
-    // Who has the old file open, reads the old file to its end: it was not written to.
+    // A reader of the old file reads it to its end: it was not overwritten.
     let old = std::io::read_to_string(before).unwrap();
     assert!(!old.contains("myapp--B") && host.drop_in("myapp").contains("myapp--B"));
-    let folder = path.parent().unwrap();
-    assert_eq!(fs::read_dir(folder).unwrap().count(), 1, "nothing is left beside it");
+    let directory = path.parent().unwrap();
+    assert_eq!(fs::read_dir(directory).unwrap().count(), 1, "nothing is left beside it");
     fs::write(&path, "# mine\n[Container]\nSecret=mine\n").unwrap();
-    fs::write(folder.join("60-mine.conf"), "[Container]\nEnvironment=A=1\n").unwrap();
+    fs::write(directory.join("60-mine.conf"), "[Container]\nEnvironment=A=1\n").unwrap();
     let outcome = host.setup(&["--prune"]).run();
     assert_eq!(outcome.code, 65);
-    let told = String::from_utf8(outcome.stdout).unwrap();
-    assert!(told.contains("it was not written by psi; remove"), "{told}");
+    let output = String::from_utf8(outcome.stdout).unwrap();
+    assert!(output.contains("it was not written by psi; remove"), "{output}");
     assert_eq!(host.drop_in("myapp"), "# mine\n[Container]\nSecret=mine\n");
     assert_eq!(host.ids().len(), 2, "the secrets are registered all the same");
 }
@@ -85,8 +85,11 @@ fn invalid_unit_name_creates_no_path() {
     let host = Host::of(&json!({"/myapp": {"A": "1"}}), &workloads);
     let outcome = host.setup(&[]).run();
     assert_eq!(outcome.code, 65);
-    let told = String::from_utf8(outcome.stdout).unwrap();
-    assert!(told.contains("error: '../../escaped' names no quadlet unit"), "{told}");
+    let output = String::from_utf8(outcome.stdout).unwrap();
+    assert!(
+        output.contains("error: '../../escaped' is not a valid name of a workload"),
+        "{output}"
+    );
     assert_eq!(host.ids().into_keys().collect::<Vec<_>>(), ["good--A"]);
     let made: Vec<_> =
         fs::read_dir(host.quadlets()).unwrap().map(|file| file.unwrap().file_name()).collect();

@@ -1,4 +1,4 @@
-//! What a setup does, and what it leaves alone.
+//! Changes that a setup makes, and those that it does not make.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,9 +11,9 @@ use psi_harness::{program, reference};
 #[test]
 fn setup_registers_listed_secrets_and_writes_the_drop_in() {
     let host = Host::with_myapp(&json!({"DB_HOST": "db.example", "DB_PW": "hunter2"}));
-    let told = host.set_up(&[]);
-    assert_eq!(told["podman_writes"], 2, "{told}");
-    assert_eq!(told["workloads"][0]["created"], json!(["myapp--DB_HOST", "myapp--DB_PW"]));
+    let report = host.set_up(&[]);
+    assert_eq!(report["podman_writes"], 2, "{report}");
+    assert_eq!(report["workloads"][0]["created"], json!(["myapp--DB_HOST", "myapp--DB_PW"]));
     assert_eq!(host.lookup("myapp--DB_HOST"), "db.example");
     assert_eq!(host.lookup("myapp--DB_PW"), "hunter2");
     let options = host.podman.driver_options("myapp--DB_PW");
@@ -33,7 +33,7 @@ fn setup_registers_listed_secrets_and_writes_the_drop_in() {
     );
 }
 
-/// N18: the Python PSI removed and made every secret of podman's anew, each hour, changed or not.
+/// N18: the Python PSI removed and created every podman secret each hour, changed or not.
 #[test]
 fn n18_setup_without_change_writes_nothing_to_podman() {
     let host = Host::with_myapp(&json!({"A": "1", "B": "2"}));
@@ -42,16 +42,20 @@ fn n18_setup_without_change_writes_nothing_to_podman() {
     let written = host.drop_in_path("myapp").metadata().unwrap().modified().unwrap();
     // A new value is no new secret.
     host.infisical.put("/myapp", "A", "3");
-    let told = host.set_up(&[]);
-    assert_eq!((&told["podman_writes"], &told["psid_writes"]), (&json!(0), &json!(0)), "{told}");
-    assert_eq!((&told["drop_ins"], &told["reload"]), (&json!([]), &json!("not needed")));
+    let report = host.set_up(&[]);
+    assert_eq!(
+        (&report["podman_writes"], &report["psid_writes"]),
+        (&json!(0), &json!(0)),
+        "{report}"
+    );
+    assert_eq!((&report["drop_ins"], &report["reload"]), (&json!([]), &json!("not needed")));
     assert_eq!(host.record(), record);
     assert_eq!(host.ids(), ids);
     assert_eq!(host.drop_in_path("myapp").metadata().unwrap().modified().unwrap(), written);
     assert_eq!(host.lookup("myapp--A"), "3");
 }
 
-/// What leads elsewhere is corrected in psid, under its id: podman is not written at all.
+/// A registration with another source is corrected in psid under its id, without a write to podman.
 #[test]
 fn secret_with_another_source_keeps_its_id() {
     let mut host = Host::of(
@@ -63,27 +67,31 @@ fn secret_with_another_source_keeps_its_id() {
     let found = |host: &Host| ["A", "B", "C"].map(|key| host.lookup(&format!("myapp--{key}")));
     assert_eq!(found(&host), ["mine", "mine", "shared"], "the later source wins");
     host.reconfigure(&workload("myapp", &[("/myapp", false), ("/shared", false)]));
-    let told = host.set_up(&[]);
-    assert_eq!((&told["podman_writes"], &told["psid_writes"]), (&json!(0), &json!(1)), "{told}");
-    assert_eq!(told["workloads"][0]["repointed"], json!(["myapp--A"]));
+    let report = host.set_up(&[]);
+    assert_eq!(
+        (&report["podman_writes"], &report["psid_writes"]),
+        (&json!(0), &json!(1)),
+        "{report}"
+    );
+    assert_eq!(report["workloads"][0]["repointed"], json!(["myapp--A"]));
     assert_eq!(found(&host), ["shared", "mine", "shared"]);
     assert_eq!((host.ids(), host.record()), (ids, record));
-    // It was durable when it was answered.
+    // It was durable when it was acknowledged.
     host.psid.take().unwrap().crash();
     host.start_psid();
     assert_eq!(host.lookup("myapp--A"), "shared");
     assert_eq!(host.set_up(&[])["psid_writes"], 0);
 }
 
-/// A registered secret is there at every moment, whatever a setup has to do: in each of these it leads
-/// elsewhere, podman's commands for it are others, and another secret is new.
+/// A registered secret can be looked up at every moment of a setup: each of these setups changes
+/// its source, podman's commands for it, and adds another secret.
 #[test]
 fn lookups_succeed_while_setup_replaces_the_secret() {
     let from = |path| workload("myapp", &[(path, false)]);
     let mut host = Host::of(&json!({"/a": {"K": "value"}, "/b": {"K": "value"}}), &from("/a"));
     host.set_up(&[]);
     let ids = host.ids();
-    // The same program by another path.
+    // The same program under another path.
     let link = host.instance.run().join("psi-driver");
     std::os::unix::fs::symlink(program("psi-driver"), &link).unwrap();
     let programs = [link, program("psi-driver")];
@@ -113,11 +121,11 @@ fn lookups_succeed_while_setup_replaces_the_secret() {
             host.infisical.put("/a", &format!("NEW{round}"), "x");
             host.infisical.put("/b", &format!("NEW{round}"), "x");
             host.reconfigure(&from(["/b", "/a"][round % 2]));
-            let told = host.setup_with(&programs[round % 2], &["--json", "--prune"]).json();
+            let report = host.setup_with(&programs[round % 2], &["--json", "--prune"]).json();
             assert_eq!(
-                (&told["podman_writes"], &told["failed"]),
+                (&report["podman_writes"], &report["failed"]),
                 (&json!(2), &json!({})),
-                "{told}"
+                "{report}"
             );
         }
         done.store(true, Ordering::Relaxed);
@@ -137,26 +145,30 @@ fn lost_secrets_are_registered_again_and_stale_commands_corrected() {
     let ids = host.ids();
     host.stop_psid();
     std::fs::remove_file(host.instance.state().join("secrets").join(&ids["myapp--A"])).unwrap();
-    let record = host.podman.secrets_folder().join("secrets.json");
+    let record = host.podman.secrets_directory().join("secrets.json");
     let text = std::fs::read_to_string(&record).unwrap();
     let present = program("psi-driver").display().to_string();
-    // As a psi-driver that was elsewhere once, for all but one.
-    let mut told: Value = serde_json::from_str(&text).unwrap();
+    // Commands of a psi-driver that was elsewhere, for all but one.
+    let mut report: Value = serde_json::from_str(&text).unwrap();
     for name in ["myapp--B", "myapp--C"] {
-        let options = &mut told["secrets"][&ids[name]]["driverOptions"];
+        let options = &mut report["secrets"][&ids[name]]["driverOptions"];
         for command in options.as_object_mut().unwrap().values_mut() {
             *command = command.as_str().unwrap().replace(&present, "/opt/psi/psi-driver").into();
         }
     }
-    std::fs::write(&record, told.to_string()).unwrap();
+    std::fs::write(&record, report.to_string()).unwrap();
     host.start_psid();
-    let classes = |told: &Value| {
-        let classed = told["secrets"].as_array().unwrap().iter();
+    let classes = |report: &Value| {
+        let classed = report["secrets"].as_array().unwrap().iter();
         classed.map(|secret| secret["class"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(classes(&host.dry_run(1)), ["orphaned", "stale options", "stale options"]);
-    let told = host.set_up(&[]);
-    assert_eq!((&told["podman_writes"], &told["psid_writes"]), (&json!(1), &json!(1)), "{told}");
+    let report = host.set_up(&[]);
+    assert_eq!(
+        (&report["podman_writes"], &report["psid_writes"]),
+        (&json!(1), &json!(1)),
+        "{report}"
+    );
     assert_eq!(host.ids(), ids);
     for (name, value) in [("myapp--A", "1"), ("myapp--B", "2"), ("myapp--C", "3")] {
         assert_eq!(host.lookup(name), value);
@@ -176,9 +188,9 @@ fn invalid_key_is_reported_and_the_others_registered() {
     host.reconfigure(&workloads);
     let outcome = host.setup(&[]).run();
     assert_eq!(outcome.code, 65);
-    let told = String::from_utf8(outcome.stdout).unwrap();
+    let output = String::from_utf8(outcome.stdout).unwrap();
     for key in ["not-a-variable", "1st", "with space"] {
-        assert!(told.contains(&format!("error: the key '{key}'")), "{told}");
+        assert!(output.contains(&format!("error: the key '{key}'")), "{output}");
     }
     assert!(outcome.stderr.contains("3 things were not done; everything else was"));
     assert_eq!(host.ids().into_keys().collect::<Vec<_>>(), ["myapp--GOOD", "myapp--tls.pem"]);
@@ -190,17 +202,17 @@ fn invalid_key_is_reported_and_the_others_registered() {
 fn value_invalid_for_a_variable_is_reported_with_the_remedy() {
     let big = "x".repeat(131_072);
     let mut host = Host::with_myapp(&json!({"NUL": "a\0b", "BIG": big, "FINE": "1"}));
-    let told = host.setup(&[]).text();
+    let output = host.setup(&[]).text();
     for (key, why) in [("NUL", "holds a NUL"), ("BIG", "is over 128 KiB")] {
-        let line = told.lines().find(|line| line.contains(&format!("myapp--{key}: "))).unwrap();
+        let line = output.lines().find(|line| line.contains(&format!("myapp--{key}: "))).unwrap();
         assert!(line.contains(why) && line.contains(&format!("add \"{key}\" to mount")), "{line}");
     }
-    assert_eq!(told.matches("warning: ").count(), 2, "{told}");
+    assert_eq!(output.matches("warning: ").count(), 2, "{output}");
     let mut workloads = workload("myapp", &[("/myapp", false)]);
     workloads += "mount = [\"NUL\", \"BIG\"]\n";
     host.reconfigure(&workloads);
-    let told = host.setup(&[]).text();
-    assert!(!told.contains("warning: ") && told.contains("wrote "), "{told}");
+    let printed = host.setup(&[]).text();
+    assert!(!printed.contains("warning: ") && printed.contains("wrote "), "{printed}");
     let files = "cp /run/secrets/NUL /run/secrets/BIG /out/";
     let secrets =
         ["NUL", "BIG"].map(|key| format!("--secret=myapp--{key},type=mount,target={key}"));
@@ -217,7 +229,7 @@ fn foreign_secrets_are_reported_and_kept() {
         let args = [&["secret", "create"], driver, &[name, "-"]].concat();
         assert_eq!(host.podman.run(&args, "theirs").code, 0);
     };
-    let path = format!("--driver-opts=path={}", host.podman.secrets_folder().display());
+    let path = format!("--driver-opts=path={}", host.podman.secrets_directory().display());
     create("myapp--FILE", &["--driver=file", &path]);
     let options =
         "--driver-opts=lookup=exec echo theirs,store=exec cat,delete=exec true,list=exec true";
@@ -225,20 +237,20 @@ fn foreign_secrets_are_reported_and_kept() {
     let ids = host.ids();
     let outcome = host.setup(&["--prune"]).run();
     assert_eq!(outcome.code, 65);
-    let told = String::from_utf8(outcome.stdout).unwrap();
+    let output = String::from_utf8(outcome.stdout).unwrap();
     for words in [
         "myapp--LITERAL is a literal",
         "myapp--FILE is a secret of podman's file driver",
         "myapp--OTHER belongs to another secret driver",
     ] {
-        assert!(told.contains(&format!("error: {words}")), "{told}");
+        assert!(output.contains(&format!("error: {words}")), "{output}");
     }
     let now = host.ids();
     assert!(ids.iter().all(|(name, id)| now.get(name) == Some(id)), "{now:?}");
     assert_eq!(host.lookup("myapp--LITERAL"), "made by hand");
     assert_eq!(host.drop_in("myapp").matches("Secret=").count(), 1);
-    let told = host.dry_run(1);
-    let classes: Map<String, Value> = told["secrets"]
+    let report = host.dry_run(1);
+    let classes: Map<String, Value> = report["secrets"]
         .as_array()
         .unwrap()
         .iter()
@@ -251,7 +263,7 @@ fn foreign_secrets_are_reported_and_kept() {
     assert_eq!(Value::from(classes), expected);
 }
 
-/// Without psid, nothing is done, and it is said at once.
+/// Without psid, setup changes nothing and fails at once.
 #[test]
 fn setup_without_psid_changes_nothing() {
     let mut host = Host::with_myapp(&json!({"A": "1"}));
@@ -261,8 +273,8 @@ fn setup_without_psid_changes_nothing() {
     assert!(host.ids().is_empty());
 }
 
-/// N6: the Python PSI refused cached values when the provider had failed at start. Here an outage keeps a
-/// setup from nothing that is known.
+/// N6: the Python PSI refused cached values when the provider had failed at the start. In an
+/// outage, setup uses everything that is known.
 #[test]
 fn n6_setup_in_an_outage_uses_known_secrets_and_loses_nothing() {
     let mut host = Host::with_myapp(&json!({"A": "1", "B": "2"}));

@@ -1,4 +1,4 @@
-//! How often podman's record of its secrets is written.
+//! The number of writes of podman's record of its secrets.
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -13,11 +13,11 @@ impl Writes {
     pub(crate) fn of(host: &Host) -> Self {
         let events = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).unwrap();
         let what = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVED_TO;
-        events.add_watch(&host.podman.secrets_folder(), what).unwrap();
+        events.add_watch(&host.podman.secrets_directory(), what).unwrap();
         Self(events)
     }
 
-    /// Since the last call.
+    /// The number since the last call.
     pub(crate) fn count(&self) -> usize {
         let mut count = 0;
         loop {
@@ -35,13 +35,13 @@ impl Writes {
     }
 }
 
-/// N18: the Python PSI deletes and creates every secret at each run, 1000 writes for 500 secrets.
+/// N18: the Python PSI deletes and creates every secret at each run: 1000 writes for 500 secrets.
 #[test]
 fn n18_setup_writes_each_new_secret_once_and_no_unchanged_one() {
     let secrets: Map<String, Value> =
         (0..100).map(|number| (format!("K{number:03}"), json!("value"))).collect();
     let host = Host::with_myapp(&secrets.into());
-    // Podman makes its folder with its first secret.
+    // Podman creates its directory with its first secret.
     host.podman.create("first", "x");
     let writes = Writes::of(&host);
     assert_eq!((host.set_up(&[])["podman_writes"].clone(), writes.count()), (json!(100), 100));

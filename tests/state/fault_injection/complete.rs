@@ -1,4 +1,4 @@
-//! Whether the shim sees everything: a change of the disk that passes it by is never tried.
+//! Whether the shim records everything: an unrecorded change of the disk would not be tested.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,14 +10,14 @@ use super::shim::preload;
 use super::trace;
 use psi_harness::{FakeInfisical, Instance, Psid, eventually, id, reference};
 
-/// Every system call that changes a file system, or that could be another way to do so.
+/// Every system call that changes a file system or could do so in another way.
 const CALLS: &str = "open openat openat2 creat write pwrite64 writev pwritev pwritev2 sendfile copy_file_range \
     splice fallocate ftruncate truncate fsync fdatasync sync syncfs sync_file_range msync \
     rename renameat renameat2 link linkat symlink symlinkat unlink unlinkat rmdir mkdir \
     mkdirat mknod mknodat chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime \
     utimes futimesat utimensat setxattr lsetxattr fsetxattr removexattr io_uring_setup";
 
-/// What the shim calls a system call.
+/// The shim's name for a system call.
 fn class(line: &str) -> Option<&'static str> {
     let name = line.split('(').next()?.rsplit(' ').next()?;
     Some(match name {
@@ -57,37 +57,37 @@ fn shim_records_every_change_that_the_kernel_sees() {
     let (psid, second) = traced(&instance, "second");
     let kernel = first + &end(psid, &second);
 
-    let folder = instance.folder().display().to_string();
+    let directory = instance.directory().display().to_string();
     let sockets = instance.run().display().to_string();
-    // A call that another thread's cuts in two has its arguments in the first part.
+    // A call that is interrupted by another thread's has its arguments in the first part.
     let ours = |line: &&str| {
-        line.contains(&folder) && !line.contains(&sockets) && !line.contains(" resumed>")
+        line.contains(&directory) && !line.contains(&sockets) && !line.contains(" resumed>")
     };
     let mut seen = BTreeMap::<_, i32>::new();
     for class in kernel.lines().filter(ours).filter_map(class) {
         *seen.entry(class.to_owned()).or_default() += 1;
     }
-    let mut told = BTreeMap::new();
+    let mut recorded = BTreeMap::new();
     for call in trace::read(&instance) {
-        *told.entry(call.name).or_default() += 1;
+        *recorded.entry(call.name).or_default() += 1;
     }
-    assert_eq!(told, seen, "{kernel}");
+    assert_eq!(recorded, seen, "{kernel}");
     for class in ["create", "write", "fsync", "rename", "unlink", "mkdir", "date"] {
         assert!(seen.contains_key(class), "no {class} proves nothing about it");
     }
 }
 
-/// A psid with the shim, and with strace, which is none of its parents: signals are psid's.
+/// A psid with the shim and with strace, which is not its parent: signals go to psid.
 fn traced(instance: &Instance, name: &str) -> (Psid, PathBuf) {
     let trace = instance.run().join(name);
     let path = trace.display().to_string();
-    // An older strace or another machine lacks some; a question mark lets them be.
+    // An older strace or another machine lacks some calls; the question mark ignores those.
     let calls = format!("trace=?{}", CALLS.split_whitespace().collect::<Vec<_>>().join(",?"));
     let wrapper = ["strace", "-D", "-f", "-y", "-o", &path, "-e", "signal=none", "-e", &calls];
     (preload(instance.psid(), instance, None).through(&wrapper).start(), trace)
 }
 
-/// Ends it; the whole of strace's trace.
+/// Ends it; returns the whole trace of strace.
 fn end(psid: Psid, trace: &Path) -> String {
     let pid = psid.process.pid().to_string();
     psid.terminate();

@@ -12,37 +12,37 @@ use super::trace::{self, Call};
 use super::tree::{Node, Tree};
 use psi_harness::{FakeInfisical, Psid, id};
 
-/// What is tried.
+/// An operation under test.
 pub(super) struct Operation {
-    /// As the table has it.
+    /// Its name in the table.
     pub(super) name: &'static str,
     /// The disk before it.
     pub(super) base: fn(&FakeInfisical) -> Tree,
     /// Whether psid runs before the first step; otherwise the steps start it.
     pub(super) running: bool,
-    /// What is done.
+    /// Its steps.
     pub(super) steps: &'static [Step],
     /// Whether each step changes what is served.
     pub(super) visible: bool,
-    /// What psid may complain of when the operation did not come to its end: parts of sentences.
+    /// Messages, in part, that psid may have after an interrupted operation.
     pub(super) bears: &'static [&'static str],
 }
 
-/// How the operation goes when nothing fails.
+/// The operation without a fault.
 struct Rehearsal {
     base: Tree,
     calls: Vec<Call>,
-    /// How many calls were made before the first step.
+    /// The number of calls before the first step.
     before: usize,
-    /// How many when each step was acknowledged.
+    /// The number of calls at each acknowledgement.
     acknowledged: Vec<usize>,
-    /// What the disk has before the first step, and after each.
+    /// What psid serves before the first step and after each.
     seen: Vec<Observed>,
     bears: &'static [&'static str],
 }
 
 impl Operation {
-    /// Tries everything; a panic names all that went wrong.
+    /// Tries everything; panics with all failures.
     pub(super) fn prove(&self, infisical: &FakeInfisical) {
         let plan = self.rehearse(infisical);
         let mut report = Report::new(self.name);
@@ -93,7 +93,7 @@ impl Operation {
         Rehearsal { base, calls, before, acknowledged, seen, bears: self.bears }
     }
 
-    /// Begins psid if it is to run, and takes the steps from `done` on.
+    /// Starts psid if the operation needs it, and makes the steps from `done` on.
     fn take(&self, fixture: &mut Fixture, done: usize) -> (usize, String) {
         if self.running
             && let Err(log) = fixture.start()
@@ -104,8 +104,8 @@ impl Operation {
         (done + more, why)
     }
 
-    /// psid ends at a point: what it finds when it is started again is the old state or the new one, and
-    /// from there the operation can be done.
+    /// psid ends at a point: the next psid has the old state or the new one, and the operation can
+    /// be completed.
     fn kill(&self, plan: &Rehearsal, at: usize, how: How) -> Result<String, String> {
         let mut fixture = Fixture::set(&plan.base, Some(Some((at, how))));
         let (done, _) = self.take(&mut fixture, 0);
@@ -135,7 +135,7 @@ impl Operation {
         }
     }
 
-    /// A call fails: psid goes on, says so, and does the same when it is asked again.
+    /// A call fails: psid continues, reports it, and a repetition succeeds.
     fn fail(&self, plan: &Rehearsal, at: usize, how: How) -> Result<String, String> {
         let mut fixture = Fixture::set(&plan.base, Some(Some((at, how))));
         let (done, why) = self.take(&mut fixture, 0);
@@ -144,17 +144,17 @@ impl Operation {
         let (now, mut again) = plan.state(&observe(&tree), done)?;
         let outcome = match done == self.steps.len() {
             true => "unharmed".into(),
-            false => format!("told, {}", self.loads(now > done)),
+            false => format!("reported, {}", self.loads(now > done)),
         };
         if done < self.steps.len() && !why.contains(how.words()) {
-            return Err(format!("the cause is not told: {why}"));
+            return Err(format!("the cause is not reported: {why}"));
         }
         if self.running {
             if fixture.has_ended() {
                 return Err("psid ended".into());
             }
             plan.serves(&fixture)?;
-            // psid itself must get over it: whoever is refused tries the same again.
+            // psid itself must recover: the client repeats its call.
             again = done;
         } else {
             fixture = Fixture::set(&tree, Some(None));
@@ -168,7 +168,7 @@ impl Operation {
             if !degraded.is_empty() {
                 return Err(format!("it stays degraded: {degraded}"));
             }
-            // What is acknowledged after a fault lasts as well.
+            // A step that is acknowledged after a fault is durable too.
             let mut disk = Disk::new(&plan.base);
             trace::read(&fixture.instance).iter().for_each(|call| disk.follow(call));
             for tree in disk.after_power_cut() {
@@ -181,7 +181,7 @@ impl Operation {
         Ok(outcome)
     }
 
-    /// The power fails after each call; how many different disks that leaves, and what is wrong with them.
+    /// The power fails after each call; returns the number of different disks, and the failures.
     fn cut_power(&self, plan: &Rehearsal) -> (usize, Vec<String>) {
         let mut disk = Disk::new(&plan.base);
         let mut tried = BTreeSet::new();
@@ -203,8 +203,8 @@ impl Operation {
 }
 
 impl Rehearsal {
-    /// Which state was found, when `done` steps were acknowledged: that after them, or that after the one
-    /// that was under way. And from which step on to go on: what is complained of goes when it is done again.
+    /// Compares with the states after `done` steps and after the one under way. Returns the step to
+    /// continue with: a repetition ends what psid reports.
     fn state(&self, found: &Observed, done: usize) -> Result<(usize, usize), String> {
         let candidates = done..=(done + 1).min(self.seen.len() - 1);
         for state in candidates.clone() {
@@ -219,7 +219,7 @@ impl Rehearsal {
         Err(format!("neither state: {}", why.collect::<Vec<_>>().join(" / ")))
     }
 
-    /// The count of calls is exact if those before the fault were the ones that were rehearsed, and no
+    /// The count of calls is exact if the calls before the fault were the rehearsed ones and no
     /// other followed a kill.
     fn went_as_rehearsed(&self, fixture: &Fixture, at: usize, how: How) -> Result<(), String> {
         let names = |calls: &[Call]| calls.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -235,7 +235,7 @@ impl Rehearsal {
         }
     }
 
-    /// What the operation is not about is served by a psid in trouble as well.
+    /// Values that the operation does not concern are served in spite of the fault.
     fn serves(&self, fixture: &Fixture) -> Result<(), String> {
         for number in IDS {
             let value = self.seen[0].value(number);
@@ -260,7 +260,7 @@ impl Rehearsal {
     }
 }
 
-/// What is there is not new: a date that a power cut takes back is an old one.
+/// Files get an older date, so that a date that a power cut takes back is an old one.
 fn an_hour_old(mut tree: Tree) -> Tree {
     let then = SystemTime::now() - Duration::from_secs(3600);
     for (path, node) in &mut tree.0 {

@@ -1,4 +1,4 @@
-//! One instance in which an operation is tried, with or without the shim.
+//! An instance in which an operation is tried, with or without the shim.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -11,28 +11,28 @@ use super::shim::{self, Fault};
 use super::tree::Tree;
 use psi_harness::{Driver, Instance, LIMIT, Process, Psid, Signal, Start, eventually};
 
-/// A part of an operation that is acknowledged by itself: `Ok` is the acknowledgement.
+/// A step of an operation; `Ok` is its acknowledgement.
 pub(super) type Step = fn(&mut Fixture) -> Result<(), String>;
 
-/// An instance and the psid in it.
+/// An instance and its psid.
 pub(super) struct Fixture {
     pub(super) instance: Instance,
     pub(super) psid: Option<Psid>,
-    /// What the shim does in each psid that is started here; none: there is no shim.
+    /// The shim's fault for each psid that is started here; without a fault there is no shim.
     shim: Option<Fault>,
 }
 
 impl Fixture {
-    /// An instance that holds `tree`.
+    /// An instance with the files of `tree`.
     pub(super) fn set(tree: &Tree, shim: Option<Fault>) -> Self {
         let instance = Instance::empty();
-        tree.write(instance.folder());
+        tree.write(instance.directory());
         Self { instance, psid: None, shim }
     }
 
-    /// What is on the disk now.
+    /// The present files.
     pub(super) fn tree(&self) -> Tree {
-        Tree::read(self.instance.folder(), &[self.instance.run()])
+        Tree::read(self.instance.directory(), &[self.instance.run()])
     }
 
     /// A psid that is not started yet.
@@ -44,12 +44,12 @@ impl Fixture {
         }
     }
 
-    /// What systemd-creds seals to instead of a TPM, which would take its time.
+    /// The host secret to which systemd-creds seals in place of a TPM, which would be slow.
     fn host_secret(&self) -> PathBuf {
         self.instance.credentials().join("host.secret")
     }
 
-    /// Makes it, as every host has it.
+    /// Creates the host secret, which every host has.
     pub(super) fn make_host_secret(&self) {
         let mut setup = Command::new("systemd-creds");
         setup.arg("setup").env("SYSTEMD_CREDENTIAL_SECRET", self.host_secret());
@@ -57,7 +57,7 @@ impl Fixture {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Starts psid, unless it runs; `Err` when it ended before it was ready.
+    /// Starts psid unless it runs; `Err` if it ended before it was ready.
     pub(super) fn start(&mut self) -> Result<(), String> {
         if self.psid.is_none() {
             let psid = self.psid.insert(self.prepare().launch());
@@ -68,7 +68,7 @@ impl Fixture {
         Ok(())
     }
 
-    /// Takes these steps until one is not acknowledged; how many were, and why the next one was not.
+    /// Makes these steps until one fails; returns how many succeeded, and the error.
     pub(super) fn take(&mut self, steps: &[Step]) -> (usize, String) {
         for (done, step) in steps.iter().enumerate() {
             if let Err(why) = step(self) {
@@ -78,11 +78,11 @@ impl Fixture {
         (steps.len(), String::new())
     }
 
-    /// Makes a call; `Err` is its stderr. A psid that dies ends it, as the machine's end would:
-    /// psi-driver itself waits for a psid that comes back.
+    /// Makes a call; `Err` is its stderr. The call ends when psid dies, as with the whole machine:
+    /// psi-driver itself would wait for the next psid.
     pub(super) fn call(&mut self, driver: &Driver, stdin: &[u8]) -> Result<(), String> {
         let (reader, mut writer) = std::io::pipe().unwrap();
-        // It is shorter than what a pipe holds.
+        // The input is shorter than a pipe's capacity.
         writer.write_all(stdin).unwrap();
         drop(writer);
         let mut command = driver.command();
@@ -99,7 +99,7 @@ impl Fixture {
         if status.success() { Ok(()) } else { Err(call.stderr()) }
     }
 
-    /// Runs psid with other arguments to its end; `Err` is its stderr.
+    /// Runs psid with other arguments until it ends; `Err` is its stderr.
     pub(super) fn run(&mut self, args: &[&str]) -> Result<(), String> {
         let mut psid = self.prepare().args(args).launch();
         let status = psid.process.wait();
@@ -111,12 +111,12 @@ impl Fixture {
         self.psid.as_mut().is_none_or(|psid| psid.process.has_ended_within(Duration::ZERO))
     }
 
-    /// Waits until psid, which is to be killed, has ended.
+    /// Waits until psid, which is being killed, has ended.
     pub(super) fn ends(&mut self) -> bool {
         self.psid.as_mut().is_some_and(|psid| psid.process.has_ended_within(LIMIT))
     }
 
-    /// The generation on the disk and the reasons of a degradation; none when psid does not answer.
+    /// The generation on the disk and the reasons of a degradation; `None` if psid does not answer.
     pub(super) fn status(&self) -> Option<(u64, String)> {
         let outcome = self.instance.driver(&["cache", "status", "--json"]).run();
         let status: Value = serde_json::from_slice(&outcome.stdout).ok()?;
@@ -124,8 +124,8 @@ impl Fixture {
         Some((status["generation"].as_u64()?, reasons.collect::<Vec<_>>().join("\n")))
     }
 
-    /// Waits until psid tells of a generation after this one; `Err` when it ended, or cannot write, for
-    /// another reason than one that is known.
+    /// Waits until psid reports a generation after this one; `Err` if it ended, or cannot write for
+    /// a reason that is not expected.
     pub(super) fn await_generation_after(
         &mut self,
         before: u64,
@@ -143,7 +143,7 @@ impl Fixture {
         })
     }
 
-    /// Ends psid in order, as systemd does; its log, which is `Err` when it ended in another way.
+    /// Stops psid as systemd does; returns its log, which is `Err` if it ended in another way.
     pub(super) fn stop(&mut self) -> Result<String, String> {
         let mut psid = self.psid.take().unwrap();
         if !psid.process.has_ended_within(Duration::ZERO) {

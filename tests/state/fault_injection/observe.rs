@@ -1,4 +1,4 @@
-//! What a psid that was started anew, without a provider in reach, serves from a disk.
+//! The values that a new psid, without a provider, serves from a disk.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,14 +8,14 @@ use super::trace::without_time;
 use super::tree::Tree;
 use psi_harness::{Outcome, eventually, id, reference};
 
-/// Each question and its answer.
+/// Each query and its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Observed(BTreeMap<String, String>);
 
 /// The ids that an operation may use.
 pub(super) const IDS: std::ops::RangeInclusive<u32> = 1..=6;
 
-/// Starts psid on a copy of `tree` and asks for everything.
+/// Starts psid on a copy of `tree` and makes all queries.
 pub(super) fn observe(tree: &Tree) -> Observed {
     let mut fixture = Fixture::set(tree, None);
     put_provider_out_of_reach(&fixture);
@@ -38,15 +38,15 @@ pub(super) fn observe(tree: &Tree) -> Observed {
     let restorable = instance.driver(&["restore"]).text();
     let ids: Vec<_> = restorable.lines().filter_map(|line| line.split(' ').next()).collect();
     found.insert("restorable".into(), ids.join(" "));
-    // Whatever was under way when psid ended is cleaned up by the next one. (It may be writing itself, that
-    // a value was served, but not for long.)
+    // The next psid removes what an interrupted one left. (It may write once itself, to record that
+    // a value was served.)
     eventually("every remnant to be gone", || {
         Tree::read(&instance.state(), &[]).remnants().is_empty().then_some(())
     });
     found.insert("remnants".into(), String::new());
     let degraded = fixture.psid.as_ref().unwrap().degraded();
-    let folder = instance.folder().display().to_string();
-    found.insert("degraded".into(), without_time(&degraded.replace(&folder, "")));
+    let directory = instance.directory().display().to_string();
+    found.insert("degraded".into(), without_time(&degraded.replace(&directory, "")));
     Observed(found)
 }
 
@@ -69,26 +69,26 @@ fn put_provider_out_of_reach(fixture: &Fixture) {
 }
 
 impl Observed {
-    /// What a lookup of an id gives.
+    /// The result of a lookup of an id.
     pub(super) fn value(&self, number: u32) -> Option<&str> {
         let answer = &self.0[&format!("lookup {number}")];
         (!answer.starts_with("exit ")).then_some(answer)
     }
 
-    /// Whether `other` has the same answers, but for complaints of a kind that is borne.
+    /// Whether `other` has the same answers, apart from the accepted messages.
     pub(super) fn is_same(&self, other: &Self, borne: &[&str]) -> bool {
         let without = |observed: &Self| {
             let mut answers = observed.0.clone();
             let is_borne = |line: &str| borne.iter().any(|words| line.contains(words));
-            let told = answers["degraded"].lines().filter(|line| !is_borne(line));
-            let told = told.collect::<Vec<_>>().join("\n");
-            answers.insert("degraded".into(), told);
+            let reasons = answers["degraded"].lines().filter(|line| !is_borne(line));
+            let reasons = reasons.collect::<Vec<_>>().join("\n");
+            answers.insert("degraded".into(), reasons);
             answers
         };
         without(self) == without(other)
     }
 
-    /// The answers that are not the same in `other`.
+    /// The answers that differ in `other`.
     pub(super) fn differences(&self, other: &Self) -> String {
         let differing = self.0.iter().filter(|(question, answer)| other.0[*question] != **answer);
         differing

@@ -1,4 +1,4 @@
-//! What is tried: each operation is a line of the list.
+//! The operations under test: each is one line of the list.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use super::fixture::{Fixture, Step};
 use super::tree::Tree;
 use psi_harness::{FakeInfisical, Instance, id, reference};
 
-/// A test for each operation.
+/// Makes a test of each operation.
 macro_rules! operations {
     ($($test:ident: $operation:expr;)*) => {$(
         #[test]
@@ -50,7 +50,7 @@ operations! {
     recovery: running("cache recover", with_lost_key, &[recover]);
 }
 
-/// One that a running psid is asked for.
+/// An operation of a running psid.
 fn running(
     name: &'static str,
     base: fn(&FakeInfisical) -> Tree,
@@ -59,7 +59,7 @@ fn running(
     Operation { running: true, ..stopped(name, base, steps) }
 }
 
-/// One whose steps start psid.
+/// An operation whose steps start psid.
 fn stopped(
     name: &'static str,
     base: fn(&FakeInfisical) -> Tree,
@@ -68,9 +68,9 @@ fn stopped(
     Operation { name, base, running: false, steps, visible: true, bears: &[] }
 }
 
-/// By force, what is sealed under the former key is out of use; until the new cache and the new recovery
-/// key are there, psid says so.
-const FORCED: [&str; 2] = ["it was set aside", "the recovery key is of no use"];
+/// After a forced init, literals under the old key are unusable; psid reports it until the new
+/// cache and recovery key exist.
+const FORCED: [&str; 2] = ["it was set aside", "the recovery key does not open the data key"];
 
 fn provider() -> FakeInfisical {
     FakeInfisical::with(
@@ -78,7 +78,7 @@ fn provider() -> FakeInfisical {
     )
 }
 
-/// A reference and a literal, registered; nothing was fetched or deleted.
+/// A registered reference and a literal; nothing was fetched or deleted.
 fn registered(infisical: &FakeInfisical) -> Tree {
     with(infisical, |fixture| {
         let instance = &fixture.instance;
@@ -88,7 +88,7 @@ fn registered(infisical: &FakeInfisical) -> Tree {
     })
 }
 
-/// Likewise, with a value in the cache and a secret that can be restored.
+/// The same with a cached value and a secret that can be restored.
 fn in_use(infisical: &FakeInfisical) -> Tree {
     with(infisical, |fixture| {
         let instance = &fixture.instance;
@@ -111,22 +111,22 @@ fn with_bad_cache(infisical: &FakeInfisical) -> Tree {
 
 fn new(infisical: &FakeInfisical) -> Tree {
     let instance = Instance::of(infisical);
-    Tree::read(instance.folder(), &[instance.run()])
+    Tree::read(instance.directory(), &[instance.run()])
 }
 
 fn without_key(infisical: &FakeInfisical) -> Tree {
     let instance = Instance::of(infisical);
     instance.take_key();
-    let fixture = Fixture::set(&Tree::read(instance.folder(), &[instance.run()]), None);
+    let fixture = Fixture::set(&Tree::read(instance.directory(), &[instance.run()]), None);
     fixture.make_host_secret();
     fixture.tree()
 }
 
 fn initialised(infisical: &FakeInfisical) -> Tree {
     let fixture = Fixture::set(&without_key(infisical), None);
-    let told = fixture.prepare().args(&INIT).run();
-    let told = String::from_utf8(told.stdout).unwrap();
-    let recovery = told.lines().find(|line| line.trim().len() == 71).unwrap();
+    let outcome = fixture.prepare().args(&INIT).run();
+    let output = String::from_utf8(outcome.stdout).unwrap();
+    let recovery = output.lines().find(|line| line.trim().len() == 71).unwrap();
     fs::write(recovery_of(&fixture), recovery).unwrap();
     let instance = &fixture.instance;
     let psid = fixture.prepare().start();
@@ -139,12 +139,12 @@ fn initialised(infisical: &FakeInfisical) -> Tree {
     fixture.tree()
 }
 
-/// Where a base keeps what its admin wrote down.
+/// The file with the admin's copy of the recovery key.
 fn recovery_of(fixture: &Fixture) -> PathBuf {
     fixture.instance.credentials().join("recovery")
 }
 
-/// The host is another one, and does not open the key.
+/// The host secret is another one and does not open the key.
 fn with_lost_key(infisical: &FakeInfisical) -> Tree {
     let fixture = Fixture::set(&initialised(infisical), None);
     fs::remove_file(fixture.instance.credentials().join("host.secret")).unwrap();
@@ -152,7 +152,7 @@ fn with_lost_key(infisical: &FakeInfisical) -> Tree {
     fixture.tree()
 }
 
-/// What a psid leaves that did this and stopped.
+/// The files that a psid leaves after `act` and a stop.
 fn with(infisical: &FakeInfisical, act: impl FnOnce(&mut Fixture)) -> Tree {
     let mut fixture = Fixture::set(&new(infisical), None);
     fixture.start().unwrap();
@@ -161,11 +161,11 @@ fn with(infisical: &FakeInfisical, act: impl FnOnce(&mut Fixture)) -> Tree {
     fixture.tree()
 }
 
-/// A start, which puts a bad cache out of the way.
+/// A start, which sets a bad cache aside.
 fn start(fixture: &mut Fixture) -> Result<(), String> {
     fixture.start()?;
     match fixture.status() {
-        Some((_, why)) if why.contains("could not be set aside") => Err(why),
+        Some((_, why)) if why.contains("cannot be set aside") => Err(why),
         _ => Ok(()),
     }
 }
@@ -175,7 +175,7 @@ fn start_and_store(fixture: &mut Fixture) -> Result<(), String> {
     store_literal(fixture)
 }
 
-/// A miss, and the write that follows. After one that failed it takes another change to make psid try
+/// A miss and the following write. After a failed write, another change is needed to make psid try
 /// again at once.
 fn fetch(fixture: &mut Fixture) -> Result<(), String> {
     let (before, degraded) = fixture.status().unwrap_or_default();
@@ -185,7 +185,7 @@ fn fetch(fixture: &mut Fixture) -> Result<(), String> {
     fixture.await_generation_after(before, &degraded)
 }
 
-/// A miss, and the end before the write.
+/// A miss, and a stop before the write.
 fn fetch_and_stop(fixture: &mut Fixture) -> Result<(), String> {
     fixture.start()?;
     let get = fixture.instance.driver(&["get", &reference("/myapp", "B")]);

@@ -1,9 +1,10 @@
-//! A disk that loses its power: what was not fsynced may be there or not.
+//! A disk that loses power: changes without an fsync may be lost.
 //!
-//! The model is stricter than common file systems. A file's bytes and date are on the disk once it was
-//! fsynced; before, the old ones, the new ones or a part of the new ones may be. A name is on the disk
-//! once its folder was fsynced; before, any of the folder's changes may be missing, but none that came
-//! before one that is there. A rename between two folders is one change, in both or in neither.
+//! The model is stricter than common file systems. A file's bytes and date are on the disk once it
+//! was fsynced; before, the old bytes, the new ones or a part of the new ones may be. A name is on
+//! the disk once its directory was fsynced; before, any of the directory's changes may be missing,
+//! but none that precedes a present one. A rename between two directories is one change, in both or
+//! in neither.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,18 +13,18 @@ use std::time::{Duration, SystemTime};
 use super::trace::Call;
 use super::tree::{Node, Tree};
 
-/// A disk with a memory in front of it.
+/// A disk with a write cache.
 pub(super) struct Disk {
     files: Vec<File>,
-    /// As running programs see it.
+    /// The names as running programs see them.
     names: BTreeMap<PathBuf, usize>,
-    /// As it is without the changes below.
+    /// The names without the changes below.
     durable: BTreeMap<PathBuf, usize>,
     /// Changes of names, in order, that no fsync has made durable.
     pending: Vec<Change>,
 }
 
-/// A file's node as programs see it and as the disk has it; folders have none of their own.
+/// A file's inode as programs see it and as the disk has it; directories have none.
 #[derive(Clone)]
 struct File {
     seen: Node,
@@ -36,7 +37,7 @@ struct Change {
     adds: Option<(PathBuf, usize)>,
 }
 
-/// Which bytes a file that was not fsynced has after the power cut.
+/// The bytes of a file without an fsync after the power cut.
 #[derive(Clone, Copy)]
 enum Fate {
     Old,
@@ -45,7 +46,7 @@ enum Fate {
 }
 
 impl Disk {
-    /// A disk that has everything in `tree`.
+    /// A disk with everything in `tree` on it.
     pub(super) fn new(tree: &Tree) -> Self {
         let mut disk = Self {
             files: Vec::new(),
@@ -66,14 +67,14 @@ impl Disk {
         self.files.len() - 1
     }
 
-    /// Does what a call did.
+    /// Applies a call.
     pub(super) fn follow(&mut self, call: &Call) {
         if !call.ok {
             return;
         }
         let path = call.path.clone();
         match call.name.as_str() {
-            "mkdir" => self.make(path, Node::Folder),
+            "mkdir" => self.make(path, Node::Directory),
             "create" => {
                 self.make(path, Node::File { bytes: Vec::new(), mode: 0o600, modified: now() });
             }
@@ -99,7 +100,7 @@ impl Disk {
 
     fn write(&mut self, path: &Path, offset: usize, data: &[u8]) {
         let Node::File { bytes, modified, .. } = &mut self.files[self.names[path]].seen else {
-            panic!("a write into the folder {}", path.display());
+            panic!("a write into the directory {}", path.display());
         };
         bytes.resize(bytes.len().max(offset + data.len()), 0);
         bytes[offset..offset + data.len()].copy_from_slice(data);
@@ -128,7 +129,7 @@ impl Disk {
         let mut durable = BTreeSet::<usize>::new();
         for (at, change) in self.pending.iter().enumerate().rev() {
             let needed = durable.iter().any(|later| self.pending[*later].follows(change));
-            if needed || change.folders().any(|folder| folder == path) {
+            if needed || change.directories().any(|directory| directory == path) {
                 durable.insert(at);
             }
         }
@@ -149,7 +150,7 @@ impl Disk {
         self.pending.clear();
     }
 
-    /// Every state in which the power may leave the disk now.
+    /// Every state of the disk that a power cut may leave now.
     pub(super) fn after_power_cut(&self) -> BTreeSet<Tree> {
         assert!(self.pending.len() <= 12, "{} changes without an fsync", self.pending.len());
         let mut states = BTreeSet::new();
@@ -177,11 +178,11 @@ impl Disk {
     }
 
     fn tree(&self, names: &BTreeMap<PathBuf, usize>, fate: Fate) -> Tree {
-        let is_folder = |path: &Path| {
+        let is_directory = |path: &Path| {
             path.as_os_str().is_empty()
-                || names.get(path).is_some_and(|file| self.files[*file].seen == Node::Folder)
+                || names.get(path).is_some_and(|file| self.files[*file].seen == Node::Directory)
         };
-        let reachable = |path: &Path| path.ancestors().skip(1).all(is_folder);
+        let reachable = |path: &Path| path.ancestors().skip(1).all(is_directory);
         let there = names.iter().filter(|(path, _)| reachable(path));
         Tree(there.map(|(path, file)| (path.clone(), self.files[*file].after(fate))).collect())
     }
@@ -190,7 +191,7 @@ impl Disk {
 impl Change {
     fn apply(&self, names: &mut BTreeMap<PathBuf, usize>) {
         if let (Some(from), Some((to, _))) = (&self.removes, &self.adds) {
-            // A folder takes what is in it along.
+            // A renamed directory includes its contents.
             let below = |path: &Path| match path.strip_prefix(from) {
                 Ok(rest) if path != from => Some(to.join(rest)),
                 _ => None,
@@ -207,14 +208,14 @@ impl Change {
         }
     }
 
-    fn folders(&self) -> impl Iterator<Item = &Path> {
+    fn directories(&self) -> impl Iterator<Item = &Path> {
         let added = self.adds.as_ref().map(|(path, _)| path);
         self.removes.iter().chain(added).filter_map(|path| path.parent())
     }
 
     /// Whether it cannot be on the disk without `earlier`.
     fn follows(&self, earlier: &Self) -> bool {
-        self.folders().any(|folder| earlier.folders().any(|other| other == folder))
+        self.directories().any(|directory| earlier.directories().any(|other| other == directory))
     }
 }
 
@@ -223,7 +224,7 @@ impl File {
         let (Node::File { bytes: old, .. }, Node::File { bytes, mode, modified }) =
             (&self.durable, &self.seen)
         else {
-            return Node::Folder;
+            return Node::Directory;
         };
         match fate {
             Fate::New => self.seen.clone(),

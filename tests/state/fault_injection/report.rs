@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::shim::How;
 use psi_harness::repository;
 
-/// The part of one operation.
+/// The table of one operation.
 pub(super) struct Report {
     name: &'static str,
     text: String,
@@ -22,7 +22,7 @@ impl Report {
         Self { name, text, faults: Vec::new() }
     }
 
-    /// A point and what became of it, in the order of [`How::ALL`].
+    /// Adds a point with its outcomes, in the order of [`How::ALL`].
     pub(super) fn point(&mut self, call: &str, outcomes: Vec<Result<String, String>>) {
         let number = self.text.lines().count() - 3;
         let mut cells = Vec::new();
@@ -35,7 +35,7 @@ impl Report {
         writeln!(self.text, "| {number} | {call} | {} |", cells.join(" | ")).unwrap();
     }
 
-    /// How many states the power cuts left, and which of them were wrong.
+    /// Adds the number of disk states after power cuts, and the wrong ones.
     pub(super) fn power(&mut self, states: usize, faults: Vec<String>) {
         let wrong = faults.len();
         let verdict = if wrong == 0 { "each loads whole".into() } else { format!("{wrong} WRONG") };
@@ -43,12 +43,12 @@ impl Report {
         self.faults.extend(faults.into_iter().map(|why| format!("power cut {why}")));
     }
 
-    /// Writes it down; a panic when anything was wrong.
+    /// Writes the table; panics if anything was wrong.
     #[track_caller]
     pub(super) fn finish(self) {
-        let folder = repository().join("target/fault-table");
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join(file_name(self.name)), &self.text).unwrap();
+        let directory = repository().join("target/fault-table");
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join(file_name(self.name)), &self.text).unwrap();
         let faults = self.faults.join("\n  ");
         assert!(self.faults.is_empty(), "{}:\n  {faults}", self.name);
     }

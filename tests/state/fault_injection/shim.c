@@ -1,18 +1,18 @@
 /*
- * Fails, or ends, psid at one of its changes of the disk. Loaded with LD_PRELOAD into a psid as it is
- * built; see shim.rs, which compiles it and reads the trace.
+ * Makes one of psid's changes of the disk fail, or ends psid there. LD_PRELOAD loads it into an unmodified
+ * psid; shim.rs compiles it and reads the trace.
  *
- *   PSI_SHIM_ROOT   a folder: only it and what is below it counts
- *   PSI_SHIM_EXCEPT but not what is below this one
+ *   PSI_SHIM_ROOT   the directory whose changes count
+ *   PSI_SHIM_EXCEPT a directory below it that does not count
  *   PSI_SHIM_TRACE  a line for each call: number, call, path, second path or detail, data, errno
- *   PSI_SHIM_AT     the number of the call at which something happens; 0: never
+ *   PSI_SHIM_AT     the number of the call with the fault; 0: none
  *   PSI_SHIM_HOW    EIO      the call fails
- *                   ENOSPC   likewise, but a write takes half of the data first, and the next one fails
+ *                   ENOSPC   the same, but a write stores half of its data first, and the next one fails
  *                   before   SIGKILL in place of the call
  *                   after    the call, then SIGKILL
  *                   torn     half of a write, then SIGKILL
  *
- * One call at a time: the number of a call is its place in the trace, whatever thread makes it.
+ * One call at a time: the number of a call is its place in the trace, for all threads.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -35,7 +35,7 @@ static const char *root, *except;
 static long at, count;
 static enum how how;
 static int trace = -1;
-static int disk_is_full; /* half of a write was taken */
+static int disk_is_full; /* half of a write was stored */
 static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 
 __attribute__((constructor)) static void begin(void)
@@ -43,7 +43,7 @@ __attribute__((constructor)) static void begin(void)
     static const char *const names[] = { "count", "EIO", "ENOSPC", "before", "after", "torn" };
     const char *path = getenv("PSI_SHIM_TRACE"), *wanted = getenv("PSI_SHIM_HOW");
 
-    /* A shell in front of psid hands the variables on; psid's own children are none of our business. */
+    /* A shell that starts psid passes the variables on; psid's own children are not affected. */
     if (strcmp(program_invocation_short_name, "psid") != 0)
         return;
     unsetenv("LD_PRELOAD");
@@ -57,11 +57,11 @@ __attribute__((constructor)) static void begin(void)
         trace = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
 
-static int is_below(const char *path, const char *folder)
+static int is_below(const char *path, const char *directory)
 {
-    size_t length = folder ? strlen(folder) : 0;
+    size_t length = directory ? strlen(directory) : 0;
 
-    return length && strncmp(path, folder, length) == 0 && (path[length] == '/' || path[length] == 0);
+    return length && strncmp(path, directory, length) == 0 && (path[length] == '/' || path[length] == 0);
 }
 
 static int counts(const char *path)
@@ -80,7 +80,7 @@ static void path_of(int fd, char out[PATH_MAX])
     out[length > 0 ? length : 0] = 0;
 }
 
-static void resolve(int folder, const char *path, char out[PATH_MAX])
+static void resolve(int directory, const char *path, char out[PATH_MAX])
 {
     size_t length;
 
@@ -88,11 +88,11 @@ static void resolve(int folder, const char *path, char out[PATH_MAX])
         snprintf(out, PATH_MAX, "%s", path);
         return;
     }
-    if (folder == AT_FDCWD) {
+    if (directory == AT_FDCWD) {
         if (!getcwd(out, PATH_MAX))
             out[0] = 0;
     } else {
-        path_of(folder, out);
+        path_of(directory, out);
     }
     length = strlen(out);
     snprintf(out + length, PATH_MAX - length, "/%s", path);
@@ -162,17 +162,17 @@ static void done(const char *call, const char *path, const char *other, const vo
 
 /* ---- files -------------------------------------------------------------------------------------- */
 
-static int opened(int folder, const char *path, int flags, mode_t mode)
+static int opened(int directory, const char *path, int flags, mode_t mode)
 {
     char full[PATH_MAX];
 
     if (!(flags & (O_CREAT | O_TRUNC)))
-        return (int)syscall(SYS_openat, folder, path, flags, mode);
-    resolve(folder, path, full);
+        return (int)syscall(SYS_openat, directory, path, flags, mode);
+    resolve(directory, path, full);
     if (!counts(full))
-        return (int)syscall(SYS_openat, folder, path, flags, mode);
+        return (int)syscall(SYS_openat, directory, path, flags, mode);
     CHANGE(flags & O_EXCL ? "create" : "open", full, flags & O_TRUNC ? "truncate" : "",
-           syscall(SYS_openat, folder, path, flags, mode));
+           syscall(SYS_openat, directory, path, flags, mode));
 }
 
 #define MODE(flags, last)                                                   \
@@ -186,8 +186,8 @@ static int opened(int folder, const char *path, int flags, mode_t mode)
 
 int open(const char *path, int flags, ...) { MODE(flags, flags) return opened(AT_FDCWD, path, flags, mode); }
 int open64(const char *path, int flags, ...) { MODE(flags, flags) return opened(AT_FDCWD, path, flags, mode); }
-int openat(int folder, const char *path, int flags, ...) { MODE(flags, flags) return opened(folder, path, flags, mode); }
-int openat64(int folder, const char *path, int flags, ...) { MODE(flags, flags) return opened(folder, path, flags, mode); }
+int openat(int directory, const char *path, int flags, ...) { MODE(flags, flags) return opened(directory, path, flags, mode); }
+int openat64(int directory, const char *path, int flags, ...) { MODE(flags, flags) return opened(directory, path, flags, mode); }
 int creat(const char *path, mode_t mode) { return opened(AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode); }
 
 /* `offset` is -1 for where the descriptor stands. */
@@ -283,96 +283,96 @@ static int reserved(int fd, int mode, off_t from, off_t size)
 int fallocate(int fd, int mode, off_t from, off_t size) { return reserved(fd, mode, from, size); }
 int fallocate64(int fd, int mode, off64_t from, off64_t size) { return reserved(fd, mode, from, size); }
 
-static int dated(int folder, const char *path, const struct timespec times[2], int flags)
+static int dated(int directory, const char *path, const struct timespec times[2], int flags)
 {
     char full[PATH_MAX], place[32];
 
     if (path)
-        resolve(folder, path, full);
+        resolve(directory, path, full);
     else
-        path_of(folder, full);
+        path_of(directory, full);
     if (!counts(full))
-        return (int)syscall(SYS_utimensat, folder, path, times, flags);
+        return (int)syscall(SYS_utimensat, directory, path, times, flags);
     snprintf(place, sizeof place, "%lld", times ? (long long)times[1].tv_sec : -1);
-    CHANGE("date", full, place, syscall(SYS_utimensat, folder, path, times, flags));
+    CHANGE("date", full, place, syscall(SYS_utimensat, directory, path, times, flags));
 }
 
 int futimens(int fd, const struct timespec times[2]) { return dated(fd, NULL, times, 0); }
-int utimensat(int folder, const char *path, const struct timespec times[2], int flags) { return dated(folder, path, times, flags); }
+int utimensat(int directory, const char *path, const struct timespec times[2], int flags) { return dated(directory, path, times, flags); }
 
 /* ---- names -------------------------------------------------------------------------------------- */
 
-#define ON_PATH(folder, path, call, other, make) \
+#define ON_PATH(directory, path, call, other, make) \
     char full[PATH_MAX];                         \
-    resolve(folder, path, full);                 \
+    resolve(directory, path, full);                 \
     if (!counts(full))                           \
         return (int)(make);                      \
     CHANGE(call, full, other, make)
 
-static int unlinked(int folder, const char *path, int flags)
+static int unlinked(int directory, const char *path, int flags)
 {
-    ON_PATH(folder, path, flags & AT_REMOVEDIR ? "rmdir" : "unlink", "", syscall(SYS_unlinkat, folder, path, flags));
+    ON_PATH(directory, path, flags & AT_REMOVEDIR ? "rmdir" : "unlink", "", syscall(SYS_unlinkat, directory, path, flags));
 }
 
 int unlink(const char *path) { return unlinked(AT_FDCWD, path, 0); }
-int unlinkat(int folder, const char *path, int flags) { return unlinked(folder, path, flags); }
+int unlinkat(int directory, const char *path, int flags) { return unlinked(directory, path, flags); }
 int rmdir(const char *path) { return unlinked(AT_FDCWD, path, AT_REMOVEDIR); }
 
-static int made(int folder, const char *path, mode_t mode)
+static int made(int directory, const char *path, mode_t mode)
 {
-    ON_PATH(folder, path, "mkdir", "", syscall(SYS_mkdirat, folder, path, mode));
+    ON_PATH(directory, path, "mkdir", "", syscall(SYS_mkdirat, directory, path, mode));
 }
 
 int mkdir(const char *path, mode_t mode) { return made(AT_FDCWD, path, mode); }
-int mkdirat(int folder, const char *path, mode_t mode) { return made(folder, path, mode); }
+int mkdirat(int directory, const char *path, mode_t mode) { return made(directory, path, mode); }
 
 /* The C library's fchmodat has flags, the system call has none; nobody here uses them. */
-static int moded(int folder, const char *path, mode_t mode)
+static int moded(int directory, const char *path, mode_t mode)
 {
-    ON_PATH(folder, path, "chmod", "", syscall(SYS_fchmodat, folder, path, mode));
+    ON_PATH(directory, path, "chmod", "", syscall(SYS_fchmodat, directory, path, mode));
 }
 
 int chmod(const char *path, mode_t mode) { return moded(AT_FDCWD, path, mode); }
-int fchmodat(int folder, const char *path, mode_t mode, int flags) { (void)flags; return moded(folder, path, mode); }
+int fchmodat(int directory, const char *path, mode_t mode, int flags) { (void)flags; return moded(directory, path, mode); }
 
-static int owned(int folder, const char *path, uid_t uid, gid_t gid, int flags)
+static int owned(int directory, const char *path, uid_t uid, gid_t gid, int flags)
 {
-    ON_PATH(folder, path, "chown", "", syscall(SYS_fchownat, folder, path, uid, gid, flags));
+    ON_PATH(directory, path, "chown", "", syscall(SYS_fchownat, directory, path, uid, gid, flags));
 }
 
 int chown(const char *path, uid_t uid, gid_t gid) { return owned(AT_FDCWD, path, uid, gid, 0); }
 int lchown(const char *path, uid_t uid, gid_t gid) { return owned(AT_FDCWD, path, uid, gid, AT_SYMLINK_NOFOLLOW); }
-int fchownat(int folder, const char *path, uid_t uid, gid_t gid, int flags) { return owned(folder, path, uid, gid, flags); }
+int fchownat(int directory, const char *path, uid_t uid, gid_t gid, int flags) { return owned(directory, path, uid, gid, flags); }
 
-#define ON_PATHS(from_folder, from, to_folder, to, call, make)   \
+#define ON_PATHS(from_directory, from, to_directory, to, call, make)   \
     char source[PATH_MAX], target[PATH_MAX];                     \
-    resolve(from_folder, from, source);                          \
-    resolve(to_folder, to, target);                              \
+    resolve(from_directory, from, source);                          \
+    resolve(to_directory, to, target);                              \
     if (!counts(source) && !counts(target))                      \
         return (int)(make);                                      \
     CHANGE(call, source, target, make)
 
-static int renamed(int from_folder, const char *from, int to_folder, const char *to, unsigned flags)
+static int renamed(int from_directory, const char *from, int to_directory, const char *to, unsigned flags)
 {
-    ON_PATHS(from_folder, from, to_folder, to, "rename", syscall(SYS_renameat2, from_folder, from, to_folder, to, flags));
+    ON_PATHS(from_directory, from, to_directory, to, "rename", syscall(SYS_renameat2, from_directory, from, to_directory, to, flags));
 }
 
 int rename(const char *from, const char *to) { return renamed(AT_FDCWD, from, AT_FDCWD, to, 0); }
 int renameat(int ff, const char *from, int tf, const char *to) { return renamed(ff, from, tf, to, 0); }
 int renameat2(int ff, const char *from, int tf, const char *to, unsigned flags) { return renamed(ff, from, tf, to, flags); }
 
-static int linked(int from_folder, const char *from, int to_folder, const char *to, int flags)
+static int linked(int from_directory, const char *from, int to_directory, const char *to, int flags)
 {
-    ON_PATHS(from_folder, from, to_folder, to, "link", syscall(SYS_linkat, from_folder, from, to_folder, to, flags));
+    ON_PATHS(from_directory, from, to_directory, to, "link", syscall(SYS_linkat, from_directory, from, to_directory, to, flags));
 }
 
 int link(const char *from, const char *to) { return linked(AT_FDCWD, from, AT_FDCWD, to, 0); }
 int linkat(int ff, const char *from, int tf, const char *to, int flags) { return linked(ff, from, tf, to, flags); }
 
-static int symlinked(const char *text, int folder, const char *path)
+static int symlinked(const char *text, int directory, const char *path)
 {
-    ON_PATH(folder, path, "symlink", text, syscall(SYS_symlinkat, text, folder, path));
+    ON_PATH(directory, path, "symlink", text, syscall(SYS_symlinkat, text, directory, path));
 }
 
 int symlink(const char *text, const char *path) { return symlinked(text, AT_FDCWD, path); }
-int symlinkat(const char *text, int folder, const char *path) { return symlinked(text, folder, path); }
+int symlinkat(const char *text, int directory, const char *path) { return symlinked(text, directory, path); }

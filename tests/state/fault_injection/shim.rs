@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use super::trace::Call;
 use psi_harness::{Instance, Start, preload_library};
 
-/// What happens at a point.
+/// The fault at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum How {
     /// The call fails.
     Eio,
-    /// The disk is full; a write takes half of its data before it fails.
+    /// The disk is full; a write stores half of its data before it fails.
     Enospc,
     /// psid ends in place of the call.
     Before,
@@ -22,7 +22,7 @@ pub(super) enum How {
 }
 
 impl How {
-    /// Each way, in the table's order.
+    /// Each fault, in the table's order.
     pub(super) const ALL: [Self; 5] =
         [Self::Eio, Self::Enospc, Self::Before, Self::After, Self::Torn];
 
@@ -30,13 +30,13 @@ impl How {
     pub(super) fn befalls(self, call: &Call) -> bool {
         match self {
             Self::Torn => call.name == "write" && call.data.len() > 1,
-            // The calls that take room; to psid, any other failure is like EIO.
+            // Only these calls need space; psid handles other failures like EIO.
             Self::Enospc => ["mkdir", "create", "write"].contains(&&*call.name),
             _ => true,
         }
     }
 
-    /// What the kernel calls the cause.
+    /// The kernel's message.
     pub(super) fn words(self) -> &'static str {
         match self {
             Self::Eio => "Input/output error",
@@ -45,13 +45,13 @@ impl How {
         }
     }
 
-    /// Whether psid is not to survive it.
+    /// Whether it ends psid.
     pub(super) fn kills(self) -> bool {
         matches!(self, Self::Before | Self::After | Self::Torn)
     }
 }
 
-/// As the shim and the table have it.
+/// The name for the shim and the table.
 impl Display for How {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -64,14 +64,16 @@ impl Display for How {
     }
 }
 
-/// A fault at the n-th change of the disk since psid's start; none: the changes are traced.
+/// A fault at the n-th change of the disk since psid's start; without one, the changes are
+/// recorded.
 pub(super) type Fault = Option<(usize, How)>;
 
-/// Puts the shim into a psid. Every folder of the instance counts but the one for sockets.
+/// Preloads the shim into a psid. It covers every directory of the instance except that of the
+/// sockets.
 pub(super) fn preload(psid: Start, instance: &Instance, fault: Fault) -> Start {
     let psid = psid
         .env("LD_PRELOAD", preload_library("tests/state/fault_injection/shim.c"))
-        .env("PSI_SHIM_ROOT", instance.folder())
+        .env("PSI_SHIM_ROOT", instance.directory())
         .env("PSI_SHIM_EXCEPT", instance.run())
         .env("PSI_SHIM_TRACE", trace(instance));
     match fault {
@@ -82,7 +84,7 @@ pub(super) fn preload(psid: Start, instance: &Instance, fault: Fault) -> Start {
     }
 }
 
-/// Where the trace is.
+/// The path of the trace.
 pub(super) fn trace(instance: &Instance) -> PathBuf {
     instance.run().join("shim.trace")
 }

@@ -1,4 +1,4 @@
-//! The shim's trace: the changes of the disk, one after the other.
+//! The shim's trace: the changes of the disk in order.
 
 use std::fmt::{self, Display, Formatter};
 use std::fs;
@@ -9,16 +9,16 @@ use data_encoding::HEXLOWER;
 use super::shim;
 use psi_harness::Instance;
 
-/// One change, or the try of one.
+/// A change, or a failed attempt.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
-    /// What was called: create, open, write, fsync, rename, link, unlink, mkdir, date and so on.
+    /// The call: create, open, write, fsync, rename, link, unlink, mkdir, date and so on.
     pub(super) name: String,
-    /// What it was called on, below the instance's folder.
+    /// Its path below the instance's directory.
     pub(super) path: PathBuf,
-    /// The second path, the offset, the time.
+    /// The second path, the offset or the time.
     pub(super) other: String,
-    /// What a write wrote.
+    /// The data of a write.
     pub(super) data: Vec<u8>,
     /// Whether it succeeded.
     pub(super) ok: bool,
@@ -27,15 +27,15 @@ pub(super) struct Call {
 /// The trace of the psids of an instance, in order.
 pub(super) fn read(instance: &Instance) -> Vec<Call> {
     let text = fs::read_to_string(shim::trace(instance)).unwrap_or_default();
-    text.lines().map(|line| parse(line, instance.folder())).collect()
+    text.lines().map(|line| parse(line, instance.directory())).collect()
 }
 
-fn parse(line: &str, folder: &Path) -> Call {
+fn parse(line: &str, directory: &Path) -> Call {
     let fields: Vec<_> = line.split('\t').collect();
     let [_, name, path, other, data, errno] = fields[..] else { panic!("no trace: {line}") };
     let below = |path: &str| {
         let path = Path::new(path);
-        path.strip_prefix(folder).unwrap_or(path).to_owned()
+        path.strip_prefix(directory).unwrap_or(path).to_owned()
     };
     Call {
         name: name.into(),
@@ -46,7 +46,7 @@ fn parse(line: &str, folder: &Path) -> Call {
     }
 }
 
-/// As a person names it. Times are left out: they are another one in each run.
+/// The call for people. Times are left out, because they differ in each run.
 impl Display for Call {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let path = without_time(&self.path.display().to_string());

@@ -1,4 +1,4 @@
-//! A folder with all that is in it, as a value.
+//! A directory tree as a value.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
@@ -6,27 +6,27 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Paths below the folder, and what is there.
+/// Paths below the directory, with their contents.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Tree(pub(super) BTreeMap<PathBuf, Node>);
 
-/// A file or a folder.
+/// A file or a directory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Node {
-    Folder,
+    Directory,
     File { bytes: Vec<u8>, mode: u32, modified: SystemTime },
 }
 
 impl Tree {
-    /// What is below `root`, without the folders named in `except`.
+    /// Reads everything below `root` except the directories in `except`.
     pub(super) fn read(root: &Path, except: &[PathBuf]) -> Self {
         let mut tree = Self(BTreeMap::new());
         tree.take(root, root, except);
         tree
     }
 
-    fn take(&mut self, root: &Path, folder: &Path, except: &[PathBuf]) {
-        for entry in fs::read_dir(folder).unwrap() {
+    fn take(&mut self, root: &Path, directory: &Path, except: &[PathBuf]) {
+        for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             if except.contains(&path) {
                 continue;
@@ -34,7 +34,7 @@ impl Tree {
             let name = path.strip_prefix(root).unwrap().to_owned();
             let meta = fs::symlink_metadata(&path).unwrap();
             if meta.is_dir() {
-                self.0.insert(name, Node::Folder);
+                self.0.insert(name, Node::Directory);
                 self.take(root, &path, except);
             } else {
                 let node = Node::File {
@@ -47,13 +47,13 @@ impl Tree {
         }
     }
 
-    /// Puts everything below `root`, which may have some of the folders already.
+    /// Writes everything below `root`, which may have some of the directories already.
     pub(super) fn write(&self, root: &Path) {
         for (name, node) in &self.0 {
             let path = root.join(name);
             match node {
-                Node::Folder if path.is_dir() => {}
-                Node::Folder => {
+                Node::Directory if path.is_dir() => {}
+                Node::Directory => {
                     fs::create_dir(&path).unwrap();
                     fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
                 }
@@ -66,17 +66,17 @@ impl Tree {
         }
     }
 
-    /// What a write that did not come to its end leaves.
+    /// Temporary files of interrupted writes.
     pub(super) fn remnants(&self) -> String {
         let is_remnant = |path: &&PathBuf| path.extension().is_some_and(|e| e == "tmp");
         let found = self.0.keys().filter(is_remnant);
         found.map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
     }
 
-    /// The files' names and sizes, for people.
+    /// The files' names and sizes, for messages.
     pub(super) fn names(&self) -> String {
         let files = self.0.iter().filter_map(|(path, node)| match node {
-            Node::Folder => None,
+            Node::Directory => None,
             Node::File { bytes, .. } => Some(format!("{} ({})", path.display(), bytes.len())),
         });
         files.collect::<Vec<_>>().join(", ")

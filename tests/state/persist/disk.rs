@@ -1,4 +1,4 @@
-//! A disk that is full or read-only, as a tmpfs of a test's own.
+//! A full or read-only disk: a tmpfs of the test's own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use psi_harness::{FakeInfisical, Instance, Psid, eventually, id, reference};
 
-/// A small file system in the state folder's place.
+/// A small file system in place of the state directory.
 struct Disk(PathBuf);
 
 impl Disk {
@@ -25,7 +25,7 @@ impl Disk {
         mount(None::<&str>, &self.0, None::<&str>, flags, Some("size=256k")).unwrap();
     }
 
-    /// Takes all the room there is.
+    /// Fills the disk.
     fn fill(&self) {
         use std::io::Write;
         let mut ballast = fs::File::create(self.ballast()).unwrap();
@@ -34,7 +34,7 @@ impl Disk {
         }
     }
 
-    /// Gives it back.
+    /// Frees the space.
     fn empty(&self) {
         fs::remove_file(self.ballast()).unwrap();
     }
@@ -46,7 +46,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Detached: a psid that still runs must not keep it.
+        // Detached, because psid may still run in it.
         let _ = umount2(&self.0, MntFlags::MNT_DETACH);
     }
 }
@@ -58,8 +58,8 @@ fn on_a_disk() -> (FakeInfisical, Instance, Disk) {
     (infisical, instance, disk)
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(folder)
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(directory)
         .into_iter()
         .flatten()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -69,7 +69,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// The reason of the persister, once it has tried.
+/// The persister's degraded reason, once it has tried.
 fn await_trouble(psid: &Psid, words: &str) -> String {
     eventually("the writer's trouble", || {
         let degraded = psid.degraded();
@@ -81,9 +81,7 @@ fn await_trouble(psid: &Psid, words: &str) -> String {
 fn full_disk_fails_no_lookup_and_refuses_a_store_whole() {
     let (_infisical, instance, disk) = on_a_disk();
     let psid = instance.start();
-    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    instance.driver(&["lookup"]).id(id(1)).ok();
-    let generation = psid.await_generation_after(0);
+    let generation = instance.persist_reference(&psid);
     let before = fs::read(instance.cache()).unwrap();
     disk.fill();
     assert_eq!(instance.driver(&["get", &reference("/myapp", "B")]).text(), "2");
@@ -128,9 +126,7 @@ fn psid_starts_and_serves_with_a_full_disk() {
 fn read_only_disk_fails_no_lookup_and_refuses_a_store() {
     let (mut infisical, instance, disk) = on_a_disk();
     let psid = instance.start();
-    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    instance.driver(&["lookup"]).id(id(1)).ok();
-    psid.await_generation_after(0);
+    instance.persist_reference(&psid);
     psid.terminate();
     disk.read_only(true);
     let psid = instance.start();
@@ -141,7 +137,7 @@ fn read_only_disk_fails_no_lookup_and_refuses_a_store() {
     assert_eq!(line.code, 65, "an id that is there already, with other bytes: {}", line.stderr);
     let line = instance.driver(&["store"]).id(id(2)).stdin("a literal").fails(75);
     assert!(line.contains("Read-only file system"), "{line}");
-    // As `podman secret create --replace` does: neither half of it is done.
+    // As `podman secret create --replace`: both calls fail.
     let line = instance.driver(&["delete"]).id(id(1)).fails(75);
     assert!(line.contains("Read-only file system"), "{line}");
     assert!(line.contains(&format!("`psictl delete {} --force`", id(1))), "{line}");
@@ -178,7 +174,7 @@ fn bad_cache_that_cannot_be_quarantined_is_kept_and_reported() {
     assert!(degraded.contains("it cannot be set aside, which is tried again"), "{degraded}");
     assert!(degraded.contains("Read-only file system"), "{degraded}");
     assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
-    // Room or not: what could not be set aside is not overwritten either.
+    // A file that could not be set aside is not overwritten, even with space.
     disk.read_only(false);
     instance.driver(&["get", &reference("/myapp", "B")]).ok();
     psid.terminate();
@@ -196,7 +192,8 @@ fn missing_state_directory_is_reported_and_psid_serves() {
     assert_eq!(instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
     let degraded = psid.degraded();
     assert!(
-        degraded.contains("the state folder") && degraded.contains("nothing may last"),
+        degraded.contains("the state directory")
+            && degraded.contains("a restart may lose what it stores"),
         "{degraded}"
     );
     instance.driver(&["store"]).id(id(1)).stdin("a literal").fails(75);

@@ -1,4 +1,4 @@
-//! The files and the socket: form, modes, owners.
+//! Formats, modes and owners of the files and the socket.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use psi_harness::{Config, FakeInfisical, Instance, Psid, folder_holds, id, reference};
+use psi_harness::{Config, FakeInfisical, Instance, Psid, directory_holds, id, reference};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
@@ -15,7 +15,7 @@ fn mode(path: &Path) -> u32 {
 fn with_everything() -> (FakeInfisical, Instance, Psid) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "the value of A"}}));
     let instance = Instance::of(&infisical);
-    // A careless umask must not matter.
+    // A permissive umask must have no effect.
     let psid = instance.psid().through(&["/bin/sh", "-c", "umask 0; exec \"$@\"", "sh"]).start();
     instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
     instance.driver(&["store"]).id(id(2)).stdin("a literal").ok();
@@ -38,7 +38,7 @@ fn cache_file_has_a_header_and_no_plaintext_value() {
     for text in ["the value of A", "/myapp", "myproject"] {
         assert!(!cache.windows(text.len()).any(|window| window == text.as_bytes()), "{text}");
     }
-    assert_eq!(folder_holds(&instance.state(), b"the value of A"), None);
+    assert_eq!(directory_holds(&instance.state(), b"the value of A"), None);
     let verified = instance.driver(&["cache", "status", "--verify"]).report();
     assert!(verified.contains("verify     ok: generation "), "{verified}");
 }
@@ -57,8 +57,8 @@ fn disabled_persistence_needs_no_file() {
 fn every_file_is_private_regardless_of_the_umask() {
     let (_infisical, instance, _psid) = with_everything();
     let state = instance.state();
-    for folder in [state.clone(), state.join("secrets"), state.join("deleted")] {
-        assert_eq!(mode(&folder), 0o700, "{}", folder.display());
+    for directory in [state.clone(), state.join("secrets"), state.join("deleted")] {
+        assert_eq!(mode(&directory), 0o700, "{}", directory.display());
     }
     let secrets = state.join("secrets");
     for file in [
@@ -75,8 +75,8 @@ fn every_file_is_private_regardless_of_the_umask() {
     assert_eq!(names.len(), 3, "no remnant: {names:?}");
 }
 
-/// N14: the Python PSI bound its socket and changed its mode later. (That it appears with its mode is
-/// a unit test's; here, that the mode is right and the kernel keeps others out.)
+/// N14: the Python PSI bound its socket and changed its mode later. (A unit test checks that it
+/// appears with its mode; this one checks the mode, and that the kernel refuses others.)
 #[test]
 fn n14_private_socket_is_private() {
     let (_infisical, instance, _psid) = with_everything();
@@ -110,7 +110,7 @@ fn each_write_has_its_own_nonce() {
     assert_eq!(nonces.len(), 4);
 }
 
-/// A reader of the file sees a whole generation, whenever it looks: `--verify` reads it back.
+/// A reader of the file sees a complete generation at every moment: `--verify` reads it back.
 #[test]
 fn cache_file_is_whole_at_every_moment() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
@@ -130,7 +130,7 @@ fn cache_file_is_whole_at_every_moment() {
             let status = instance.driver(&["cache", "status", "--verify", "--json"]).report_json();
             assert_eq!(status["verify"]["ok"], true, "{}", status["verify"]["detail"]);
             generations.push(status["generation"].as_u64().unwrap());
-            // Other programs read it too, a backup for one: never a half.
+            // Other programs, such as a backup, never read half of it.
             let file = fs::read(instance.cache()).unwrap();
             assert!(file.starts_with(b"PSIC\x02\x01") && file.len() > 52, "{} bytes", file.len());
         }

@@ -35,14 +35,14 @@ fn missing_key_means_live_serving_and_an_unchanged_cache() {
     psid.terminate();
     assert_eq!(fs::read(instance.cache()).unwrap(), before);
     assert!(instance.set_aside().is_empty());
-    // The key is back: so is everything.
+    // With the key, everything is back.
     instance.give_key(&[7; 32]);
     let psid = instance.start();
     assert_eq!(psid.degraded(), "");
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "a literal");
 }
 
-/// The unit ships an empty default, so that psid starts although a credential does not open.
+/// The unit has an empty default, so that psid starts although a credential does not open.
 #[test]
 fn empty_credential_counts_as_missing() {
     let (_infisical, instance) = filled();
@@ -78,7 +78,7 @@ fn other_key_decrypts_and_destroys_nothing() {
     psid.terminate();
     let aside = instance.set_aside();
     assert_eq!(fs::read(&aside[0]).unwrap(), before);
-    // What is registered stays where it is: a key that comes back opens it.
+    // Registered literals are kept: the right key opens them.
     instance.give_key(&[7; 32]);
     let _psid = instance.start();
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
@@ -102,8 +102,8 @@ fn missing_backend_means_live_lookups_and_one_log_line() {
     assert!(!instance.cache().exists());
 }
 
-/// `enabled = false` keeps no value of a provider, neither in RAM nor on the disk. Literals have no
-/// other home than psid, and stay.
+/// `enabled = false` caches no provider's value, neither in RAM nor on the disk. Literals are kept,
+/// because psid is their only store.
 #[test]
 fn disabled_cache_stores_only_literals() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));

@@ -1,9 +1,9 @@
-//! What is on the disk: its form, its modes, and what becomes of it when it, or the disk, goes bad.
+//! The files of psid: formats, modes, damage and failing disks.
 
+mod damaged;
 mod disk;
 mod files;
 mod keys;
-mod rivals;
-mod spoiled;
+mod second_psid;
 mod syscalls;
 mod unreadable;

@@ -1,4 +1,4 @@
-//! What the kernel is asked for: no other observer sees whether a power cut would have lost a file.
+//! The system calls of a write: only they show whether a power cut could lose the file.
 
 use std::fs;
 use std::process::Command;
@@ -7,8 +7,8 @@ use serde_json::json;
 
 use psi_harness::{FakeInfisical, Instance, Process, eventually, id, reference};
 
-/// The beginnings of the calls of a trace. Another thread's call may cut one in two: then the rest, with
-/// the result, is a `<... resumed>` line of its own. One thread makes all that belong to one file.
+/// The beginnings of the calls in a trace. A call that another thread's interrupts continues, with
+/// its result, in a `<... resumed>` line. One thread makes all calls for one file.
 fn calls(trace: &str) -> Vec<&str> {
     trace.lines().filter(|line| line.contains('(') && !line.contains(" resumed>")).collect()
 }
@@ -17,8 +17,8 @@ fn position(calls: &[&str], what: &str, fits: impl Fn(&str) -> bool) -> usize {
     calls.iter().position(|call| fits(call)).unwrap_or_else(|| panic!("no {what} in {calls:#?}"))
 }
 
-/// N15: the Python PSI renamed its file into place and did not fsync the folder: after a power cut
-/// the file could be gone. A file that is not fsynced before the rename could be empty.
+/// N15: the Python PSI renamed its file into place and did not fsync the directory: after a power
+/// cut the file could be gone. A file without an fsync before the rename could be empty.
 #[test]
 fn n15_file_is_durable_before_its_name() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
@@ -41,10 +41,10 @@ fn n15_file_is_durable_before_its_name() {
     });
     let calls = calls(&text);
     let state = instance.state().display().to_string();
-    for (folder, name) in
+    for (directory, name) in
         [(format!("{state}/secrets"), id(1)), (state.clone(), "cache.enc".to_owned())]
     {
-        let temporary = format!("{folder}/.{name}.tmp");
+        let temporary = format!("{directory}/.{name}.tmp");
         let made = position(&calls, "private file", |call| {
             call.contains("openat(")
                 && call.contains(&temporary)
@@ -57,19 +57,19 @@ fn n15_file_is_durable_before_its_name() {
         let renamed = position(&calls, "rename", |call| {
             call.contains("rename")
                 && call.contains(&format!("\"{temporary}\""))
-                && call.contains(&format!("\"{folder}/{name}\""))
+                && call.contains(&format!("\"{directory}/{name}\""))
         });
-        let durable = position(&calls[renamed..], "fsync of the folder", |call| {
-            call.contains("fsync(") && call.contains(&format!("<{folder}>"))
+        let durable = position(&calls[renamed..], "fsync of the directory", |call| {
+            call.contains("fsync(") && call.contains(&format!("<{directory}>"))
         });
         assert!(made < synced && synced < renamed, "{name}: {made}, {synced}, {renamed}");
         assert!(durable > 0);
     }
     let buried =
         position(&calls, "burial", |call| call.contains("rename") && call.contains("/deleted/"));
-    for folder in [format!("{state}/secrets"), format!("{state}/deleted")] {
+    for directory in [format!("{state}/secrets"), format!("{state}/deleted")] {
         position(&calls[buried..], "fsync after the burial", |call| {
-            call.contains("fsync(") && call.contains(&format!("<{folder}>"))
+            call.contains("fsync(") && call.contains(&format!("<{directory}>"))
         });
     }
 }

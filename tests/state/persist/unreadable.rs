@@ -1,5 +1,5 @@
-//! What psid may not read is neither missing nor damaged: it says so, answers 75, changes nothing, and reads it
-//! once it may, without a restart.
+//! Files that psid may not read are neither missing nor damaged: psid reports them, answers 75,
+//! changes nothing, and reads them once it may, without a restart.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -11,7 +11,7 @@ use serde_json::json;
 use psi_harness::python_psi::{adopt, instance_in_an_outage, leave_in};
 use psi_harness::{FakeInfisical, Instance, Psid, eventually, id, reference};
 
-/// Neither root, which may read everything, nor the owner of what root left.
+/// A user who is neither root nor the owner of root's files.
 const PSI: u32 = 1234;
 
 fn give(path: &Path, owner: u32) {
@@ -20,7 +20,7 @@ fn give(path: &Path, owner: u32) {
     assert!(given.success());
 }
 
-/// A registered reference, a literal and a deleted literal, in an outage; all of it is the user's.
+/// A registered reference, a literal and a deleted literal in an outage; the user owns all files.
 fn filled() -> Instance {
     let mut infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
@@ -34,7 +34,7 @@ fn filled() -> Instance {
     psid.await_generation_after(0);
     psid.terminate();
     infisical.kill();
-    give(instance.folder(), PSI);
+    give(instance.directory(), PSI);
     instance
 }
 
@@ -43,7 +43,7 @@ fn start(instance: &Instance) -> Psid {
     instance.psid().through(&["setpriv", &user, &group, "--clear-groups"]).start()
 }
 
-/// All is well, without a restart.
+/// Asserts that psid recovers without a restart.
 fn heals(instance: &Instance, psid: &Psid) {
     eventually("what became readable to be read", || psid.degraded().is_empty().then_some(()));
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
@@ -76,7 +76,7 @@ fn unreadable_cache_is_kept_and_loaded_once_readable() {
     heals(&instance, &psid);
 }
 
-/// Root ran psid once by hand, when directories were not given to the owner of the state.
+/// Root once ran psid by hand when directories were not given to the owner of the state.
 #[test]
 fn unreadable_secrets_are_not_reported_missing() {
     let instance = filled();
@@ -118,7 +118,7 @@ fn unreadable_file_or_trash_affects_no_other_secret() {
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
     let line = instance.driver(&["lookup"]).id(id(2)).fails(75);
     assert!(line.contains("Permission denied"), "{line}");
-    // There may be something to restore: nobody knows.
+    // Whether there is something to restore is not known.
     let line = instance.driver(&["restore"]).fails(75);
     assert!(line.contains("Permission denied"), "{line}");
     give(&file, PSI);
@@ -131,20 +131,20 @@ fn files_made_by_root_belong_to_the_state_owner() {
     let instance = instance_in_an_outage();
     fs::create_dir(instance.state()).unwrap();
     chown(instance.state(), Some(PSI), Some(PSI)).unwrap();
-    let old = instance.folder().join("old");
+    let old = instance.directory().join("old");
     leave_in(&old, "cache-tpm.enc");
     adopt(&instance, &[old.to_str().unwrap()]).ok();
     let mut seen = 0;
-    let mut folders = vec![instance.state()];
-    while let Some(folder) = folders.pop() {
-        for file in fs::read_dir(folder).unwrap() {
+    let mut directories = vec![instance.state()];
+    while let Some(directory) = directories.pop() {
+        for file in fs::read_dir(directory).unwrap() {
             let path = file.unwrap().path();
             let about = fs::symlink_metadata(&path).unwrap();
             assert_eq!((about.uid(), about.gid()), (PSI, PSI), "{}", path.display());
             assert_eq!(about.permissions().mode() & 0o077, 0, "{}", path.display());
             seen += 1;
             if about.is_dir() {
-                folders.push(path);
+                directories.push(path);
             }
         }
     }

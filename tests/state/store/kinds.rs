@@ -1,10 +1,11 @@
-//! What a stored secret is: a reference, or a literal that is sealed before it touches the disk.
+//! The kinds of a stored secret: a reference, or a literal that is encrypted before it reaches the
+//! disk.
 
 use std::fs;
 
 use serde_json::json;
 
-use psi_harness::{Config, FakeInfisical, Instance, folder_holds, id, reference};
+use psi_harness::{Config, FakeInfisical, Instance, directory_holds, id, reference};
 
 fn instance_with(infisical: &FakeInfisical) -> Instance {
     Instance::of(infisical)
@@ -17,7 +18,7 @@ fn reference_is_recognised_and_stored_unchanged() {
     let psid = instance.start();
     let texts = [
         reference("/myapp", "DB_HOST"),
-        // People's blanks and order are theirs.
+        // Blanks and the order of members are kept.
         " {\n \"key\": \"DB_HOST\", \"path\":\"/myapp\", \"project\":\"myproject\",\n\"provider\":\"infisical\" }\n"
             .to_owned(),
     ];
@@ -63,7 +64,7 @@ fn kind_option_overrides_detection() {
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "db.example");
 }
 
-/// The container would get the JSON as its password.
+/// Otherwise the container would get the JSON as its password.
 #[test]
 fn near_reference_is_refused_with_the_literal_option() {
     let infisical = FakeInfisical::with(&json!({}));
@@ -104,10 +105,10 @@ fn unresolvable_reference_is_refused_with_its_cause() {
             "not every member is a string",
         ),
         (json!({"provider": "infisical", "project": "myproject", "key": ""}), "has no \"key\""),
-        // A misspelt member would mean the root folder, without a word.
+        // A misspelt member would silently mean the root directory.
         (
             json!({"provider": "infisical", "project": "myproject", "key": "K", "pth": "/a"}),
-            "\"pth\" is no member",
+            "\"pth\" is not a member",
         ),
     ];
     for (text, cause) in &cases {
@@ -133,14 +134,14 @@ fn literal_is_encrypted_and_nowhere_in_plaintext() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = instance_with(&infisical);
     let psid = instance.start();
-    let value = b"a literal that nobody else holds";
+    let value = b"a literal with a unique text";
     instance.driver(&["store"]).id(id(1)).stdin(value).ok();
     let sealed = fs::read(instance.state().join("secrets").join(id(1))).unwrap();
     assert_eq!(&sealed[..6], b"PSIL\x02\x01");
-    assert_eq!(folder_holds(instance.folder(), &value[..]), None);
+    assert_eq!(directory_holds(instance.directory(), &value[..]), None);
     let log = psid.terminate();
-    assert!(!log.contains("nobody else holds"), "{log}");
-    assert_eq!(folder_holds(instance.folder(), &value[..]), None);
+    assert!(!log.contains("with a unique text"), "{log}");
+    assert_eq!(directory_holds(instance.directory(), &value[..]), None);
     let _psid = instance.start();
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).ok(), value);
 }
@@ -187,7 +188,7 @@ fn missing_key_refuses_literals_with_the_remedy_and_accepts_references() {
     let line = instance.driver(&["store"]).id(id(1)).stdin("hunter2").fails(65);
     assert!(line.contains("there is no key backend to seal a literal with"), "{line}");
     assert!(line.contains("`psictl cache init`"), "{line}");
-    assert_eq!(folder_holds(instance.folder(), b"hunter2"), None);
+    assert_eq!(directory_holds(instance.directory(), b"hunter2"), None);
     instance.driver(&["store"]).id(id(2)).stdin(reference("/myapp", "DB_HOST")).ok();
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "db.example");
     assert_eq!(instance.driver(&["list"]).text(), format!("{}\n", id(2)));

@@ -1,4 +1,4 @@
-//! An id's life: stored, listed, deleted, restored.
+//! Store, list, delete and restore of an id.
 
 use std::fs;
 use std::time::{Duration, SystemTime};
@@ -58,9 +58,7 @@ fn list_is_sorted_and_may_be_empty() {
 #[test]
 fn n11_only_ids_are_secrets() {
     let (_infisical, instance, psid) = running();
-    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    instance.driver(&["lookup"]).id(id(1)).ok();
-    psid.await_generation_after(0);
+    instance.persist_reference(&psid);
     let before = fs::read(instance.cache()).unwrap();
     for name in ["cache.enc", "../cache.enc", "secrets", ".."] {
         instance.driver(&["store"]).id(name).stdin("x").fails(65);
@@ -84,7 +82,7 @@ fn delete_ends_lookups_and_accepts_an_unknown_id() {
     assert_eq!(instance.driver(&["delete"]).id(id(1)).text(), "");
     let line = instance.driver(&["lookup"]).id(id(1)).fails(66);
     assert!(line.contains(&format!("`psictl restore {}` brings it back", id(1))), "{line}");
-    // Podman could never remove a secret that its driver lost.
+    // Otherwise podman could never remove a secret that its driver lost.
     let again = instance.driver(&["delete"]).id(id(1)).run();
     assert_eq!((again.code, again.stdout.len(), again.stderr.as_str()), (0, 0, ""));
     psid.terminate();
@@ -93,7 +91,8 @@ fn delete_ends_lookups_and_accepts_an_unknown_id() {
     assert_eq!(instance.driver(&["list"]).text(), "");
 }
 
-/// `podman secret create --replace` deletes before it stores: a store that fails has lost the value.
+/// `podman secret create --replace` deletes before it stores: a store that fails has lost the
+/// value.
 #[test]
 fn deleted_secret_can_be_restored() {
     let (_infisical, instance, psid) = running();
@@ -103,15 +102,18 @@ fn deleted_secret_can_be_restored() {
     for number in [1, 2] {
         instance.driver(&["delete"]).id(id(number)).ok();
     }
-    // A crash right after loses none of it.
+    // A crash right after it loses nothing.
     psid.crash();
     let _psid = instance.start();
     let restorable = instance.driver(&["restore"]).text();
     let lines: Vec<_> = restorable.lines().collect();
     assert_eq!(lines.len(), 2);
     assert!(lines[0].starts_with(&format!("{} (for ", id(1))), "{restorable}");
-    let told = instance.driver(&["restore", &id(1)]).text();
-    assert!(told.contains(&format!("psictl get {} | psictl add NAME --literal", id(1))), "{told}");
+    let output = instance.driver(&["restore", &id(1)]).text();
+    assert!(
+        output.contains(&format!("psictl get {} | psictl add NAME --literal", id(1))),
+        "{output}"
+    );
     instance.driver(&["restore", &id(2)]).ok();
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).ok(), b"literal\0");
     assert_eq!(instance.driver(&["lookup"]).id(id(2)).text(), "2");
@@ -120,7 +122,7 @@ fn deleted_secret_can_be_restored() {
     assert!(line.contains("nothing was deleted under this id"), "{line}");
 }
 
-/// Ten minutes, by the time of the deletion; the file's own, so it outlives psid.
+/// Ten minutes since the deletion, by the file's own time, which outlives psid.
 #[test]
 fn deleted_secret_is_purged_after_ten_minutes() {
     let (_infisical, instance, psid) = running();
@@ -139,7 +141,7 @@ fn deleted_secret_is_purged_after_ten_minutes() {
     instance.driver(&["restore", &id(1)]).fails(66);
 }
 
-/// A running psid and one that is started again agree on the ten minutes.
+/// A running and a restarted psid agree on the ten minutes.
 #[test]
 fn deleted_secret_can_be_restored_for_ten_minutes() {
     let instance = Instance::empty();

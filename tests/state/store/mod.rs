@@ -1,4 +1,4 @@
-//! Registering secrets: references and literals, and the way back.
+//! Store, kinds and restore of registered secrets.
 
 mod kinds;
 mod lifecycle;

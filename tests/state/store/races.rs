@@ -1,4 +1,4 @@
-//! Several podmans at once: root's and the users', or one that retries.
+//! Concurrent calls of several podmans, or of one that retries.
 
 use std::thread;
 
@@ -55,7 +55,7 @@ fn concurrent_stores_under_one_id_have_one_winner() {
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), winners[0]);
 }
 
-/// `--replace` deletes and stores; two of them at once must leave one whole secret or none.
+/// `--replace` deletes and stores; two of them at once must leave one complete secret or none.
 #[test]
 fn concurrent_deletes_and_stores_keep_ram_and_disk_consistent() {
     let infisical = FakeInfisical::with(&json!({}));

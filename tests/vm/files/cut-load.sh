@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# cut-load.sh ROUND CONTROL: stores, refreshes and rekeys that never end. What is about to be done is said
-# before, and what was acknowledged after; a line is whole when it ends with a dot. Each rests between two, for
-# the host's processor is an emulated one, and a rekey would not come to its turn.
+# cut-load.sh ROUND CONTROL: stores, refreshes and rekeys without end. Each change is recorded before the call
+# and after its acknowledgement; a complete line ends with a dot. Each loop pauses, because the processor is
+# emulated and a rekey would never run.
 round=$1 control=$2
 stores() {
     local n id value
@@ -24,7 +24,7 @@ refreshes() {
         curl -fsS -X PUT -H 'content-type: application/json' "$control/secret" >/dev/null -d '{"project": "6f2d1b0e-0000-4000-8000-00000000000a",
             "environment": "prod", "path": "/worker", "key": "STORE_KEY", "value": "'$version'"}'
         psictl cache refresh >/dev/null && echo "refreshed $version ."
-        # The file holds what psid holds: a refresh is written within 100 ms, and not before it is answered.
+        # A refresh is written up to 100 ms after its answer; --verify waits for the write.
         psictl cache status --verify >/dev/null && echo "kept $version ."
         sleep 0.5
     done

@@ -1,5 +1,5 @@
-# PCR 7 is another one at the next boots: psid starts degraded, says why and serves live; the recovery key
-# brings the cache and the literals back.
+# PCR 7 differs at the next boots: psid starts degraded, reports the reason and serves live; the recovery key
+# restores the cache and the literals.
 # shellcheck shell=bash
 pcr7() { guest 'tpm2_pcrread sha256:7 | tail -n 1'; }
 
@@ -11,16 +11,16 @@ vm reboot
 ok 'PCR 7 has changed'
 within 30 is_active psid || fail 'psid starts'
 why=$(degraded)
-[[ $why == *cache.key* ]] || fail 'psid says why it is degraded' "$why"
-ok 'psid starts degraded, and says why' "$why"
+[[ $why == *cache.key* ]] || fail 'psid reports why it is degraded' "$why"
+ok 'psid starts degraded and reports the reason' "$why"
 within 60 is_active web worker@1 || fail 'containers with secrets of Infisical start, live'
 ok 'containers with secrets of Infisical start, live' "$(guest 'psictl cache status' | grep ^lookups)"
 said=$(guest 'psictl get literal 2>&1' || true)
-[[ $said == *key* ]] || fail 'the literal is refused, and why is said' "$said"
-ok 'the literal is refused, and why is said' "$said"
+[[ $said == *key* ]] || fail 'the literal is refused with the reason' "$said"
+ok 'the literal is refused with the reason' "$said"
 recover || fail 'cache recover'
-within 30 is_clean || fail 'cache recover brings the cache back' "$(degraded)"
-ok 'cache recover brings the cache back' "$(tr '|\n' '  ' <"$VM_LAB/recover.out")"
+within 30 is_clean || fail 'cache recover restores the cache' "$(degraded)"
+ok 'cache recover restores the cache' "$(tr '|\n' '  ' <"$VM_LAB/recover.out")"
 guest 'systemctl reset-failed; systemctl start vault'
 containers_run 'every container runs'
 
@@ -30,7 +30,7 @@ containers_run 'every container starts after a reboot with nothing in reach'
 same 'psid is not degraded' "$(degraded)" ''
 vm net on
 
-# And back.
+# The former PCR 7 again.
 guest 'systemctl -q disable psi-vm-pcr'
 vm reboot
 recover || fail 'cache recover, with the former PCR 7'

@@ -6,11 +6,11 @@ vm stop
 vm start --no-tpm
 within 60 is_active psid || fail 'psid starts without a TPM'
 why=$(degraded)
-[[ $why == *cache.key* ]] || fail 'psid says that it cannot open the key' "$why"
-ok 'no TPM: psid starts degraded, and says why' "$why"
+[[ $why == *cache.key* ]] || fail 'psid reports that the key does not open' "$why"
+ok 'no TPM: psid starts degraded and reports the reason' "$why"
 # In the guest's own seconds.
 read -r code seconds < <(guest 'SECONDS=0; psi-driver get web--API_TOKEN >/dev/null 2>/root/said; echo $? $SECONDS')
-same 'a lookup of what nobody has is refused, for later' "$code" 75
+same 'a lookup of an uncached value exits with 75' "$code" 75
 [ "$seconds" -lt 5 ] || fail 'and does not hang' "$seconds s"
 ok 'and does not hang' "$seconds s: $(guest 'cat /root/said')"
 recover --seal-with host || fail 'cache recover --seal-with host' "$(cat "$VM_LAB/recover.out")"
@@ -23,22 +23,22 @@ must 'cache rekey --seal-with tpm2' guest 'psictl cache rekey --seal-with tpm2 -
 same 'psid is not degraded' "$(degraded)" ''
 vm net on
 
-# Root's reserve stays, for podman and the journal; psid has none.
+# Root's reserve is left for podman and the journal; psid has none.
 guest 'fallocate -l "$(df --output=avail -B1 /var/lib/psi | tail -n 1)" /root/full'
 put_secret /worker STORE_KEY store-of-worker-2
 guest 'psictl cache refresh' >/dev/null || true
-same 'disk full: what is fetched is served' "$(guest 'psi-driver get worker--STORE_KEY')" store-of-worker-2
+same 'disk full: fetched values are served' "$(guest 'psi-driver get worker--STORE_KEY')" store-of-worker-2
 ! said=$(guest 'head -c 9000 /dev/urandom | base64 | SECRET_ID=0123456789abcdef012345678 psi-driver store 2>&1') || fail 'disk full: a store is refused'
 ok 'disk full: a store is refused' "$said"
-within 10 eval '[[ $(degraded) == *written* ]]' || fail 'disk full: psid says that the cache is not written' "$(degraded)"
-ok 'disk full: psid says that the cache is not written' "$(degraded)"
+within 10 eval '[[ $(degraded) == *written* ]]' || fail 'disk full: psid reports that the cache is not written' "$(degraded)"
+ok 'disk full: psid reports that the cache is not written' "$(degraded)"
 guest 'systemctl restart psid web vault'
 within 30 containers_say || true
 same 'disk full: psid and containers restart' "$(says web) $(says vault)" "$WEB the literal"
 guest 'rm /root/full'
-within 60 is_clean || fail 'room again: psid is not degraded any more' "$(degraded)"
+within 60 is_clean || fail 'space again: psid is not degraded' "$(degraded)"
 put_secret /worker STORE_KEY store-of-worker
-must 'room again: a refresh is written' guest 'psictl cache refresh && psictl cache status --verify'
+must 'space again: a refresh is written' guest 'psictl cache refresh && psictl cache status --verify'
 
 vm net block
 for year in '1 year' '1 year ago'; do

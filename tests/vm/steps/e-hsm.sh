@@ -1,4 +1,4 @@
-# The same on a token, Kryoptic, in the TPM's place: a reboot with nothing in reach; the token gone, and back.
+# The same with a token, Kryoptic, in place of the TPM: a reboot without a network; the token removed and inserted.
 # shellcheck shell=bash
 module=/usr/lib/psi-vm/kryoptic.so
 vm push "$top/target/kryoptic/release/libkryoptic_pkcs11.so" /root/kryoptic.so
@@ -20,13 +20,13 @@ systemctl daemon-reload
 TOKEN
 ok 'a token, with a key of its own'
 said=$(guest 'systemd-analyze verify psid.service 2>&1' | grep -v 'Command .man' || true)
-same "systemd-analyze verify says nothing of the token's drop-in" "$said" ''
+same "systemd-analyze verify accepts the token's drop-in" "$said" ''
 
-# A psi of another backend: nothing of the former one is taken over.
+# A psi with another backend, without the former state.
 guest 'systemctl stop web vault worker@1; podman secret rm --all >/dev/null; systemctl stop psid
     rm -rf /var/lib/psi/cache.enc /var/lib/psi/generation /var/lib/psi/recovery.enc /var/lib/psi/secrets /var/lib/psi/deleted
     sed -i "s/^backend = .*/backend = \"hsm\"/" /etc/psi/config.toml'
-printf '[providers.nitrokeyhsm]\npkcs11_module = "%s"\ntoken_label = "psi"\npin_credential = "hsm-pin"\n' "$module" | vm run 'cat >>/etc/psi/config.toml'
+printf '[providers.pkcs11]\npkcs11_module = "%s"\ntoken_label = "psi"\npin_credential = "hsm-pin"\n' "$module" | vm run 'cat >>/etc/psi/config.toml'
 must 'hsm preflight' guest 'KRYOPTIC_CONF=/etc/kryoptic.conf psictl hsm preflight'
 must 'cache init --backend hsm' guest 'KRYOPTIC_CONF=/etc/kryoptic.conf psictl cache init --backend hsm'
 must 'setup, and a literal' guest 'systemctl start psid && psictl setup && printf "the literal" | podman secret create literal -'
@@ -42,7 +42,7 @@ same 'psid has its key from the token' "$(status | jq -r .backend) $(degraded)" 
 guest 'systemctl stop psid; mv /var/lib/psi/token/token.sql /root/; systemctl start psid'
 why=$(degraded)
 [ -n "$why" ] || fail 'the token is gone: psid starts degraded' "$why"
-ok 'the token is gone: psid starts degraded, and says why' "$why"
+ok 'the token is gone: psid starts degraded and reports the reason' "$why"
 vm net on
 within 60 eval '[ "$(guest "psi-driver get web--API_TOKEN")" = token-of-web ]' || fail 'and serves live'
 ok 'and serves live'

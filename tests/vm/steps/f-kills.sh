@@ -1,5 +1,5 @@
-# psid is killed again and again, under load, while ten containers are checked that a failed check kills:
-# each check looks two env secrets up, and psid.socket must hold every lookup until psid is back.
+# psid is killed repeatedly under load, beside ten containers that a failed health check kills: each check
+# looks up two env secrets, and psid.socket must hold every lookup until psid is back.
 # shellcheck shell=bash
 workers=$(printf 'worker@%s ' 1 2 3 4 5 6 7 8 9 10)
 guest "systemctl start $workers"
@@ -7,7 +7,7 @@ ids() { guest 'podman ps --no-trunc --filter name=worker --format "{{.Names}} {{
 before=$(ids)
 same 'containers with env secrets and --health-on-failure=kill' "$(wc -l <<<"$before")" 10
 
-# Two clients that never stop; each tells its failures and its longest lookup, in milliseconds.
+# Two clients that look up all the time; each counts its failures and its longest lookup, in milliseconds.
 cat <<'LOAD' | vm run 'cat >/root/load.sh'
 trap 'echo "$lookups $failed $longest"; exit' TERM
 lookups=0 failed=0 longest=0
@@ -22,9 +22,9 @@ done
 LOAD
 id=$(guest 'podman secret inspect -f "{{.ID}}" worker--QUEUE_KEY')
 guest "for n in 1 2; do systemd-run -q --unit=load\$n -p Environment=SECRET_ID=$id -p StandardOutput=file:/root/load\$n.out -p KillMode=process bash /root/load.sh; done"
-# A kill, and the next one when psid has been up for a random while, of three seconds at least: a lookup waits for
-# 10 s, a start takes 6 in this emulated host, and then all who waited are answered at once, which takes it another
-# second or two. Twice in one lookup is more than psi promises.
+# The next kill comes when psid has been up for a random time of at least three seconds: a lookup waits for 10 s,
+# a start takes 6 s on this emulated host, and the answers to all waiting lookups take another second or two. Two
+# kills in one lookup are more than psi promises.
 cat <<'KILL' | vm run "bash -s $KILLS $SEED" >"$VM_LAB/kills.out"
 RANDOM=$2
 for n in $(seq "$1"); do
@@ -40,12 +40,12 @@ same 'psid was killed, and started again by systemd' "$(tail -n 1 "$VM_LAB/kills
 checks=$(guest 'journalctl -q -b -o cat | grep -c "container health_status .*name=worker"')
 same 'containers that died or were started again' "$(diff <(echo "$before") <(ids) | wc -l)" 0
 same 'containers that are healthy' "$(guest 'podman ps --filter name=worker --filter health=healthy --format "{{.Names}}"' | wc -l)" 10
-same 'healthchecks that failed' "$(guest 'journalctl -q -b -o cat | grep "container health_status .*name=worker" | grep -c health_status=unhealthy' || true)" 0
-[ "$checks" -ge "$KILLS" ] || fail 'healthchecks meanwhile' "$checks"
-measured 'healthchecks meanwhile' "$checks"
+same 'health checks that failed' "$(guest 'journalctl -q -b -o cat | grep "container health_status .*name=worker" | grep -c health_status=unhealthy' || true)" 0
+[ "$checks" -ge "$KILLS" ] || fail 'health checks meanwhile' "$checks"
+measured 'health checks meanwhile' "$checks"
 guest 'systemctl stop load1 load2; sleep 1'
 read -r lookups failed longest < <(guest 'cat /root/load1.out /root/load2.out' | awk '{a += $1; b += $2; if ($3 > c) c = $3} END {print a, b, c}')
-[ "$failed" = 0 ] || fail "lookups that failed, of $lookups beside them" "$failed: $(guest 'tail -n 1 /root/load.err')"
-ok "lookups that failed, of $lookups beside them" 0
+[ "$failed" = 0 ] || fail "lookups that failed, of $lookups meanwhile" "$failed: $(guest 'tail -n 1 /root/load.err')"
+ok "lookups that failed, of $lookups meanwhile" 0
 measured 'the longest lookup over a kill' "$longest ms"
 guest "systemctl stop ${workers#worker@1 }"

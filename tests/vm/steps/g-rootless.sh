@@ -25,7 +25,7 @@ for user in anna ben; do must "$user: a quadlet starts" as $user 'systemctl --us
 within 20 both_run || fail 'each has its own secret' "$(user_says anna) / $(user_says ben)"
 ok 'each container has the secret of its own user'
 
-# Whose ids are whose.
+# The ids of each user.
 bens=$(as ben 'podman secret inspect -f "{{.ID}}" mine')
 roots=$(guest 'podman secret inspect -f "{{.ID}}" literal')
 # USER ID: the exit status of a lookup by that user's psid.
@@ -39,7 +39,7 @@ guest "mkdir -p /etc/systemd/system/psid.socket.d; printf '[Socket]\nSocketMode=
     systemctl daemon-reload; systemctl stop psid.service psid.socket; systemctl start psid.socket psid.service"
 same "nor, with an open socket, at root's secret" \
     "$(as anna "PSI_SOCKET=/run/psi/psid.sock SECRET_ID=$roots psi-driver lookup" >/dev/null 2>"$VM_LAB/refused" || echo $?)" 77
-ok 'and is told so' "$(cat "$VM_LAB/refused")"
+ok 'with this message' "$(cat "$VM_LAB/refused")"
 named=$(guest 'journalctl -q -b -u psid -o cat' | grep -m1 'refused .*uid 1000' || true)
 [ -n "$named" ] || fail "root's psid names who was refused" "$(guest 'journalctl -q -b -u psid -o cat | tail -n 3')"
 ok "root's psid names who was refused" "$named"

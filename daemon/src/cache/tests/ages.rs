@@ -1,4 +1,4 @@
-//! How old an entry is, and what that means.
+//! Ages: fresh, stale, past `max_stale`; restored ages; invalidations.
 
 use super::*;
 
@@ -6,13 +6,13 @@ fn with(policy: Policy) -> Cache {
     Cache::new(policy, boot(1))
 }
 
-/// What the file of `cache` would hold, with the wall clock ahead of the truth by so much.
+/// Restores the snapshot of `cache` at `now` into another one.
 fn restored(cache: &Cache, now: Now, into: &Cache) {
     into.restore(cache.snapshot(1), now);
 }
 
 #[test]
-fn an_entry_ages_from_fresh_to_stale_to_refused() {
+fn entry_ages_from_fresh_to_stale_to_refused() {
     let cache = cache();
     put(&cache, "K", "v", Duration::ZERO);
     assert!(is_fresh(&cache, "K", HOUR / 2, "v"));
@@ -29,7 +29,7 @@ fn an_entry_ages_from_fresh_to_stale_to_refused() {
 }
 
 #[test]
-fn without_a_limit_nothing_is_too_old() {
+fn entry_stays_servable_without_max_stale() {
     let cache = with(Policy { max_stale: None, ..POLICY });
     put(&cache, "K", "v", Duration::ZERO);
     let answer = cache.get(&at("K"), time(10_000 * HOUR));
@@ -37,7 +37,7 @@ fn without_a_limit_nothing_is_too_old() {
 }
 
 #[test]
-fn what_was_served_in_this_boot_is_never_too_old_and_outlives_no_reboot() {
+fn served_entry_stays_servable_past_max_stale_until_a_reboot() {
     let cache = cache();
     put(&cache, "K", "v", Duration::ZERO);
     let CacheLookup::Fresh(entry) = cache.get(&at("K"), time(HOUR / 2)) else { panic!() };
@@ -51,7 +51,7 @@ fn what_was_served_in_this_boot_is_never_too_old_and_outlives_no_reboot() {
     assert_eq!(cache.past_max_stale(late), 1);
     assert!(cache.survives_reboot(&at("K"), time(24 * HOUR)));
     assert!(!cache.survives_reboot(&at("K"), late));
-    // A restart of psid ends no container, a reboot ends all.
+    // Containers survive a restart of psid, and end with a reboot.
     for (number, servable) in [(1, true), (2, false)] {
         let next = Cache::new(POLICY, boot(number));
         restored(&cache, moment(25 * HOUR), &next);
@@ -59,9 +59,9 @@ fn what_was_served_in_this_boot_is_never_too_old_and_outlives_no_reboot() {
     }
 }
 
-/// A container that was served the old value asks for the new one: whichever it gets, it runs.
+/// A container that was served the old value asks for the new one.
 #[test]
-fn a_rotated_value_is_as_served_as_the_one_before() {
+fn rotated_value_counts_as_served_if_the_former_value_was() {
     let cache = cache();
     put(&cache, "K", "old", Duration::ZERO);
     let CacheLookup::Fresh(entry) = cache.get(&at("K"), time(Duration::ZERO)) else { panic!() };
@@ -69,14 +69,14 @@ fn a_rotated_value_is_as_served_as_the_one_before() {
     put(&cache, "K", "new", HOUR);
     let answer = cache.get(&at("K"), time(26 * HOUR));
     assert!(matches!(answer, CacheLookup::Stale { servable: true, past_max_stale: true, .. }));
-    // Once it is revoked, it is gone.
+    // A confirmed refusal removes it.
     cache.note_refusal(&at("K"), gone(), time(26 * HOUR));
     cache.note_refusal(&at("K"), gone(), time(27 * HOUR));
     assert!(matches!(cache.get(&at("K"), time(27 * HOUR)), CacheLookup::NegativeHit(_)));
 }
 
 #[test]
-fn a_snapshot_comes_back() {
+fn snapshot_is_restored() {
     let cache = cache();
     put(&cache, "B", "2", Duration::ZERO);
     put(&cache, "A", "1", HOUR);
@@ -92,7 +92,7 @@ fn a_snapshot_comes_back() {
 }
 
 #[test]
-fn a_key_that_opens_late_brings_back_nothing_older() {
+fn late_restore_keeps_newer_entries() {
     let cache = cache();
     put(&cache, "A", "old", Duration::ZERO);
     put(&cache, "B", "old", Duration::ZERO);
@@ -104,19 +104,19 @@ fn a_key_that_opens_late_brings_back_nothing_older() {
     assert!(matches!(late.get(&at("B"), time(HOUR)), CacheLookup::Missing));
 }
 
-/// Whatever the wall clock is set to while psid runs: what is young stays young, and what grows old does.
+/// Ages count on the boot clock, whatever the wall clock is set to while psid runs.
 #[test]
-fn a_jump_of_the_wall_clock_changes_no_age() {
+fn jump_of_the_wall_clock_changes_no_age() {
     let cache = cache();
     put(&cache, "K", "v", Duration::ZERO);
-    // There is no wall clock in the question; the file's stamps are read once.
+    // A lookup reads no wall clock; the timestamps of the file are read once.
     let next = self::cache();
     restored(&cache, moment(HOUR / 2), &next);
     for cache in [&cache, &next] {
         assert!(is_fresh(cache, "K", HOUR - SECOND, "v"));
         assert!(matches!(cache.get(&at("K"), time(HOUR)), CacheLookup::Stale { .. }));
     }
-    // An entry that was fetched while the clock was wrong is as old as it is.
+    // An entry that was fetched while the wall clock was wrong has its true age.
     let epoch = cache.begin_fetch();
     for wall in [0, u64::MAX] {
         let now = Now { wall: Timestamp::from_millis(wall), ..moment(HOUR) };
@@ -126,10 +126,10 @@ fn a_jump_of_the_wall_clock_changes_no_age() {
     }
 }
 
-/// A clock that was set back, or that is dead: how old the file's entries are is not known, so the provider
-/// is asked; in an outage they are served.
+/// If the clock was set back, the age of the file's entries is unknown: the provider is asked, and in an outage they
+/// are served.
 #[test]
-fn a_stamp_of_a_time_to_come_is_a_reason_to_ask() {
+fn entry_with_a_future_timestamp_is_stale() {
     let cache = cache();
     put(&cache, "K", "v", 2 * HOUR);
     let back = Now { wall: moment(Duration::ZERO).wall, ..moment(3 * HOUR) };
@@ -138,11 +138,11 @@ fn a_stamp_of_a_time_to_come_is_a_reason_to_ask() {
     assert_eq!(next.fetched(&at("K")), None);
     let answer = next.get(&at("K"), time(3 * HOUR));
     assert!(matches!(answer, CacheLookup::Stale { servable: true, .. }));
-    // It does not stay so for ever, and the file keeps the stamp that it had.
+    // It passes max_stale later, and its timestamp for the file stays.
     let answer = next.get(&at("K"), time(28 * HOUR));
     assert!(matches!(answer, CacheLookup::Stale { servable: false, .. }));
     assert_eq!(next.fetch_span(), cache.fetch_span());
-    // A few seconds are no matter.
+    // A few seconds are tolerated.
     let near = Now { wall: moment(2 * HOUR - 30 * SECOND).wall, ..moment(3 * HOUR) };
     let next = self::cache();
     restored(&cache, near, &next);
@@ -150,7 +150,7 @@ fn a_stamp_of_a_time_to_come_is_a_reason_to_ask() {
 }
 
 #[test]
-fn serving_makes_nothing_younger() {
+fn serving_does_not_renew_an_entry() {
     let cache = cache();
     put(&cache, "K", "v", Duration::ZERO);
     let fetched = cache.fetched(&at("K"));
@@ -171,7 +171,7 @@ fn serving_makes_nothing_younger() {
 }
 
 #[test]
-fn one_value_is_held_once_however_often_it_is_fetched() {
+fn value_that_is_fetched_again_is_stored_once() {
     let cache = cache();
     put(&cache, "K", "v", Duration::ZERO);
     let value = |cache: &Cache| match cache.get(&at("K"), time(HOUR)) {
@@ -187,7 +187,7 @@ fn one_value_is_held_once_however_often_it_is_fetched() {
 }
 
 #[test]
-fn a_fetch_that_began_before_an_invalidation_may_not_publish() {
+fn fetch_that_began_before_an_invalidation_puts_nothing() {
     let cache = cache();
     let (before, now) = (cache.begin_fetch(), moment(HOUR));
     assert!(!cache.invalidate(&at("K")));
@@ -198,9 +198,9 @@ fn a_fetch_that_began_before_an_invalidation_may_not_publish() {
     assert!(cache.is_empty());
 }
 
-/// A key that opens late restores what was written before; an admin took something back meanwhile.
+/// A key that is unlocked late restores the file, and an admin invalidated secrets before.
 #[test]
-fn what_was_invalidated_before_the_key_opened_stays_gone_however_many_there_were() {
+fn late_restore_does_not_bring_back_invalidated_keys() {
     for invalidated in [1, MAX_INVALIDATED, MAX_INVALIDATED + 1, 3 * MAX_INVALIDATED] {
         let cache = cache();
         for number in 0..invalidated {
@@ -217,9 +217,9 @@ fn what_was_invalidated_before_the_key_opened_stays_gone_however_many_there_were
     }
 }
 
-/// Whoever may look up may also invalidate whatever name: that must not fill psid's memory.
+/// Any name can be invalidated, which must not fill psid's memory.
 #[test]
-fn many_invalidations_are_remembered_as_one() {
+fn memory_of_invalidations_is_limited() {
     let cache = cache();
     let (before, now) = (cache.begin_fetch(), moment(HOUR));
     for number in 0..3 * MAX_INVALIDATED {

@@ -1,4 +1,4 @@
-//! Whatever was done to the cache, an entry is fresh exactly as long as it is young and no removal is pending.
+//! After any sequence of changes, an entry is fresh while it is young and no removal is pending.
 
 use proptest::prelude::*;
 
@@ -12,14 +12,14 @@ enum Step {
     Put(usize, &'static str),
     Refuse(usize, u8),
     Invalidate(usize),
-    /// Which keys are listed, with which value; and whether what it takes away is accepted.
+    /// The listed keys with their values, and whether removals are accepted.
     List([Option<&'static str>; 3], bool),
     Drop(usize),
     Follow {
         fresh_minutes: u64,
         evict_revoked: bool,
     },
-    /// A file gives a value of so many minutes ago, or of a time to come.
+    /// A file has a value of so many minutes ago, or of a future time.
     Restore(usize, i64),
 }
 
@@ -104,7 +104,7 @@ impl Played {
             let boot = self.now(later).boot;
             for (key, entry) in self.cache.entries_in(&scope()) {
                 let state = self.cache.state.read();
-                let is_pending = state.pending.get(&key).is_some();
+                let is_pending = state.pending.contains_key(&key);
                 let fresh_for = state.policy.fresh_for;
                 drop(state);
                 let age = self.cache.fetched(&key).map(|fetched| fetched.age(boot));
@@ -126,7 +126,7 @@ impl Played {
 
 proptest! {
     #[test]
-    fn an_entry_is_fresh_while_it_is_young_and_no_removal_is_pending(steps in prop::collection::vec(step(), 0..40)) {
+    fn entry_is_fresh_while_it_is_young_and_no_removal_is_pending(steps in prop::collection::vec(step(), 0..40)) {
         let mut played = Played { cache: cache(), minutes: 0 };
         for step in steps {
             played.play(step);
@@ -136,7 +136,7 @@ proptest! {
 }
 
 #[test]
-fn a_fetched_value_is_fresh_until_it_is_old() {
+fn fetched_value_is_fresh_until_fresh_for_ends() {
     let cache = cache();
     put(&cache, "A", "one", Duration::ZERO);
     assert!(is_fresh(&cache, "A", HOUR - SECOND, "one"));

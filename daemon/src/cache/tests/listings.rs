@@ -1,4 +1,4 @@
-//! What a refresh may change.
+//! Reconciliation of listings, and the mass-removal guard.
 
 use super::*;
 use crate::cache::pending::CONFIRM_AFTER;
@@ -21,12 +21,12 @@ fn causes(cache: &Cache) -> Vec<(String, RemovalReason)> {
     cache
         .withheld()
         .into_iter()
-        .map(|withheld| (withheld.key.key.to_string(), withheld.reason))
+        .map(|(key, pending)| (key.key.to_string(), pending.reason))
         .collect()
 }
 
 #[test]
-fn a_listing_replaces_its_extent_and_nothing_else() {
+fn listing_replaces_its_scope_and_nothing_else() {
     let cache = with(&["SAME", "CHANGED", "REMOVED"]);
     let elsewhere = CacheKey::new(at("K").namespace.clone(), "/other", "K");
     let (epoch, now) = (cache.begin_fetch(), moment(Duration::ZERO));
@@ -37,13 +37,13 @@ fn a_listing_replaces_its_extent_and_nothing_else() {
     assert_eq!(cache.len(), 4);
     assert!(is_fresh(&cache, "SAME", HOUR, "1") && is_fresh(&cache, "CHANGED", HOUR, "2"));
     assert!(matches!(cache.get(&elsewhere, time(HOUR)), CacheLookup::Stale { .. }));
-    // What is gone by a listing is not asked for by each lookup.
+    // A removed secret is not requested by each lookup.
     let gone = cache.get(&at("REMOVED"), time(2 * HOUR - SECOND));
     assert!(matches!(gone, CacheLookup::NegativeHit(NegativeReason::NotFound(_))));
 }
 
 #[test]
-fn a_listing_that_lacks_more_than_half_is_held_until_a_second_one_confirms_it() {
+fn listing_without_more_than_half_is_withheld_until_confirmed() {
     let cache = with(&["A", "B", "C"]);
     let refresh = |after: Duration| {
         let counts = take(&cache, listed(&[("A", "2")]), HOUR + after);
@@ -57,26 +57,26 @@ fn a_listing_that_lacks_more_than_half_is_held_until_a_second_one_confirms_it() 
 }
 
 #[test]
-fn a_listing_that_would_empty_a_source_is_held_and_lookups_are_no_second_one() {
+fn empty_listing_is_withheld_and_lookups_do_not_confirm_it() {
     let cache = with(&["A"]);
     assert_eq!(take(&cache, listed(&[]), HOUR).withheld, 1);
     assert_eq!(causes(&cache), [("A".into(), RemovalReason::Unlisted)]);
-    // Until the next refresh, a lookup is answered and does not ask: it would hear the same.
+    // Until the next refresh, a lookup sends no request: the response would be the same.
     assert!(is_fresh(&cache, "A", 2 * HOUR - SECOND, "1"));
-    // What comes back was never away.
+    // A listing that has it cancels the pending removal.
     assert_eq!(take(&cache, listed(&[("A", "1")]), HOUR + SECOND).unchanged, 1);
     assert!(causes(&cache).is_empty());
 }
 
 #[test]
-fn half_of_a_source_may_go_at_once() {
+fn half_of_a_scope_is_removed_at_once() {
     let cache = with(&["A", "B"]);
     let counts = take(&cache, listed(&[("A", "1")]), HOUR);
     assert_eq!((counts.removed, counts.withheld), (1, 0));
 }
 
 #[test]
-fn a_value_that_turns_empty_is_held_until_that_is_confirmed() {
+fn emptied_value_of_a_listing_is_withheld_until_confirmed() {
     let cache = with(&["A", "B", "C"]);
     let listing = || listed(&[("A", "1"), ("B", ""), ("C", "2")]);
     let counts = take(&cache, listing(), HOUR);
@@ -86,14 +86,14 @@ fn a_value_that_turns_empty_is_held_until_that_is_confirmed() {
     let counts = take(&cache, listing(), HOUR + CONFIRM_AFTER);
     assert_eq!((counts.changed, counts.withheld), (1, 0));
     assert!(is_fresh(&cache, "B", HOUR + CONFIRM_AFTER, ""));
-    // What was empty before may be so, and what is new may be too.
+    // A value that was empty before, and a new one, may be empty.
     let counts = take(&cache, listed(&[("A", "1"), ("B", ""), ("C", "2"), ("D", "")]), 2 * HOUR);
     assert_eq!((counts.added, counts.unchanged, counts.withheld), (1, 3, 0));
 }
 
-/// A lookup that finds the value empty must not go round the budget.
+/// The mass-removal guard applies to the value of a single fetch too.
 #[test]
-fn a_single_fetch_that_turns_empty_is_held_too() {
+fn emptied_value_of_a_fetch_is_withheld_until_confirmed() {
     let cache = with(&["A"]);
     let (epoch, now) = (cache.begin_fetch(), moment(2 * HOUR));
     let served = cache.put(&at("A"), Entry::new(secret(""), now.wall), now, epoch);
@@ -104,9 +104,9 @@ fn a_single_fetch_that_turns_empty_is_held_too() {
     assert!(served.value().is_empty());
 }
 
-/// An empty value does not confirm that it is gone, nor the other way round.
+/// An empty value does not confirm a removal, and a removal does not confirm an empty value.
 #[test]
-fn two_answers_that_differ_confirm_nothing() {
+fn responses_that_differ_do_not_confirm_a_removal() {
     let cache = with(&["A"]);
     take(&cache, listed(&[("A", "")]), HOUR);
     assert_eq!(cache.note_refusal(&at("A"), gone(), time(2 * HOUR)), EvictionDecision::Kept);
@@ -115,7 +115,7 @@ fn two_answers_that_differ_confirm_nothing() {
 }
 
 #[test]
-fn an_admin_may_accept_what_a_listing_takes_away() {
+fn admin_accepts_the_removals_of_a_listing() {
     let cache = with(&["A", "B", "C"]);
     let counts = accept(&cache, listed(&[("C", "")]), HOUR);
     assert_eq!(counts, Counts { changed: 1, removed: 2, ..Counts::default() });
@@ -123,7 +123,7 @@ fn an_admin_may_accept_what_a_listing_takes_away() {
 }
 
 #[test]
-fn on_revoked_keep_holds_for_good_unless_an_admin_accepts() {
+fn on_revoked_keep_withholds_removals_until_an_admin_accepts() {
     let cache = Cache::new(Policy { evict_revoked: false, ..POLICY }, boot(1));
     for key in ["A", "B", "C"] {
         put(&cache, key, "1", Duration::ZERO);
@@ -136,7 +136,7 @@ fn on_revoked_keep_holds_for_good_unless_an_admin_accepts() {
 }
 
 #[test]
-fn a_secret_that_is_hidden_says_nothing_of_the_others() {
+fn denied_secret_does_not_affect_the_others() {
     let cache = with(&["A", "B", "C"]);
     let listing = Listing {
         denied: vec![(at("C"), "it is hidden".into())],
@@ -147,9 +147,9 @@ fn a_secret_that_is_hidden_says_nothing_of_the_others() {
     assert_eq!(causes(&cache), [("C".into(), RemovalReason::Denied)]);
 }
 
-/// Its value could not be got: that says neither that it is gone nor that it is denied.
+/// An unusable value means neither that the secret is gone nor that it is denied.
 #[test]
-fn a_secret_without_a_value_that_can_be_taken_stays_as_it_is() {
+fn unread_secret_stays_cached_and_ages() {
     let cache = with(&["A", "B", "C"]);
     for hours in 1..4 {
         let unread =
@@ -163,10 +163,9 @@ fn a_secret_without_a_value_that_can_be_taken_stays_as_it_is() {
     assert!(causes(&cache).is_empty());
 }
 
-/// The server refuses a whole listing because of one reference. Confirmed as often as may be, that takes
-/// away the one secret that has it.
+/// The server refuses a whole listing because of one reference. That removes only the secret with the reference.
 #[test]
-fn a_secret_that_is_denied_twice_takes_no_other_one_with_it() {
+fn secret_denied_twice_is_removed_alone() {
     let cache = with(&["A", "B", "C", "R"]);
     for hours in 1..4 {
         let denied = vec![(at("R"), "its reference leads to what is not ours".into())];
@@ -179,7 +178,7 @@ fn a_secret_that_is_denied_twice_takes_no_other_one_with_it() {
 }
 
 #[test]
-fn a_listing_does_not_undo_what_was_fetched_since_it_was_asked_for() {
+fn listing_keeps_values_fetched_since_its_request() {
     let cache = with(&["A"]);
     let epoch = cache.begin_fetch();
     put(&cache, "A", "new", HOUR);
@@ -192,9 +191,9 @@ fn a_listing_does_not_undo_what_was_fetched_since_it_was_asked_for() {
     }
 }
 
-/// What nobody registered is not added; what a script asked for before is not taken for removed.
+/// An unregistered secret is not added; one that a script looked up before does not count as unlisted.
 #[test]
-fn what_is_not_wanted_is_neither_added_nor_missed() {
+fn unwanted_secret_is_neither_added_nor_removed() {
     let cache = with(&["A", "SCRIPT", "SCRIPT_2", "SCRIPT_3"]);
     let (epoch, now) = (cache.begin_fetch(), moment(2 * HOUR));
     let wanted = |of: &CacheKey| &*of.key == "A";
@@ -208,7 +207,7 @@ fn what_is_not_wanted_is_neither_added_nor_missed() {
 }
 
 #[test]
-fn a_listing_with_the_same_values_makes_its_entries_young() {
+fn listing_with_the_same_values_renews_entries() {
     let cache = with(&["A", "B"]);
     assert_eq!(take(&cache, listed(&[("A", "1"), ("B", "1")]), 5 * HOUR).unchanged, 2);
     assert!(is_fresh(&cache, "A", 6 * HOUR - SECOND, "1"));

@@ -1,10 +1,10 @@
-//! Time is an argument: on the boot clock alone where that is all that counts.
+//! Tests of the cache. Time is an argument.
 
 mod ages;
-mod chunks;
-mod doubts;
 mod freshness;
 mod listings;
+mod many;
+mod refusals;
 
 use std::num::NonZeroU64;
 
@@ -46,12 +46,12 @@ fn secret(text: &str) -> SecretBytes {
     SecretBytes::new(text.as_bytes().to_vec())
 }
 
-/// So long after the start, on the boot clock.
+/// The time `span` after the start, on the boot clock.
 fn time(span: Duration) -> BootInstant {
     BootInstant::at(HOUR + span)
 }
 
-/// The same on all clocks.
+/// The time `span` after the start, on all clocks.
 fn moment(span: Duration) -> Now {
     let wall = Timestamp::from_millis(1_000_000_000_000).after(span);
     Now { wall, boot: time(span), mono: Instant::now() }
@@ -62,7 +62,7 @@ fn put(cache: &Cache, key: &str, value: &str, after: Duration) {
     cache.put(&at(key), Entry::new(secret(value), now.wall), now, epoch);
 }
 
-/// Takes a listing over that was asked for and came at the same time.
+/// Reconciles a listing that was requested and arrived at the same time.
 fn take(cache: &Cache, listing: Listing, after: Duration) -> Counts {
     let (epoch, now) = (cache.begin_fetch(), moment(after));
     let taking = ReconcileOptions { epoch, began: now, now, accept: false, wanted: &|_| true };

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use psi_common::{Exit, OnlineReport, Problem, SecretBytes};
 use serde_json::{Value, json};
 
-use super::{Failure, print};
+use super::print;
+use crate::cli::error::CommandError;
 use crate::config::{Config, ConfigError};
 use crate::runtime::build::Environment;
 use crate::sys::descriptor;
@@ -81,7 +82,7 @@ impl Prepared {
         &mut self,
         options: &CheckOptions,
         environment: &mut Environment,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CommandError> {
         let Some(user) = PsidUser::of(environment) else { return Ok(()) };
         // Without its helper, only root can open credentials.
         let helper = environment.paths.socket.with_file_name("creds.sock");
@@ -94,7 +95,8 @@ impl Prepared {
             self.config = Some(File::open(path));
         }
         user.become_it(environment).map_err(|error| {
-            (Exit::Io, format!("becoming the user {}: {}", user.name(), error.desc()))
+            let what = format!("psid cannot become the user {}: {}", user.name(), error.desc());
+            CommandError::io(what, "run it as root")
         })?;
         self.user = Some(user);
         Ok(())
@@ -106,7 +108,7 @@ pub(super) async fn run(
     mut environment: Environment,
     options: &CheckOptions,
     prepared: Prepared,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let Prepared { config, secret, user } = prepared;
     let path = environment.paths.config.clone();
     let mut report = Report { config: path.display().to_string(), ..Report::default() };
@@ -134,7 +136,7 @@ pub(super) async fn run(
         super::print_error(&format!("psid: {problem}"));
     }
     match report.failure() {
-        Some((exit, problem)) => Err((exit, problem.to_string())),
+        Some((exit, problem)) => Err(CommandError { exit, problem }),
         None => Ok(()),
     }
 }
@@ -172,10 +174,14 @@ pub(super) async fn problems_for_doctor(
     as_psid::problems_by_child(path).await.unwrap_or_else(|| problems(config, path, false))
 }
 
-fn given_secret(file: Option<io::Result<File>>) -> Result<Option<Arc<SecretBytes>>, Failure> {
+fn given_secret(file: Option<io::Result<File>>) -> Result<Option<Arc<SecretBytes>>, CommandError> {
     let Some(file) = file else { return Ok(None) };
-    let secret = read(file).map_err(|error| {
-        (Exit::Usage, format!("--secret-fd: {error}; name a descriptor that is open for reading"))
+    let secret = read(file).map_err(|error| CommandError {
+        exit: Exit::Usage,
+        problem: Problem::new(
+            format!("--secret-fd: {error}"),
+            "name a descriptor that is open for reading",
+        ),
     })?;
     Ok(Some(Arc::new(SecretBytes::new(secret))))
 }

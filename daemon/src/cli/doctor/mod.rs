@@ -1,5 +1,5 @@
-//! `psid doctor`: what is wrong on this host that psid can tell without being up. psictl runs it, and adds
-//! what podman and the daemon tell.
+//! `psid doctor`: the findings about this host that need no running psid. `psictl doctor` runs it, and adds findings
+//! about podman and the daemon.
 
 pub mod containers_conf;
 mod sealed;
@@ -12,12 +12,12 @@ use crate::cli::check;
 use crate::config::Config;
 use crate::runtime::build::Environment;
 
-/// Everything that config, files and credentials tell.
-pub async fn diagnose(surroundings: &Environment) -> Vec<Finding> {
-    let config = match Config::read(&surroundings.paths.config) {
+/// The findings about the config, the files and the credentials.
+pub async fn diagnose(environment: &Environment) -> Vec<Finding> {
+    let config = match Config::read(&environment.paths.config) {
         Ok(config) => config,
         Err(error) => {
-            let remedy = "correct it; `psid check` checks it";
+            let remedy = "correct it, and run `psid check`";
             return vec![Finding::error(error.to_string(), remedy).of("config")];
         }
     };
@@ -25,21 +25,21 @@ pub async fn diagnose(surroundings: &Environment) -> Vec<Finding> {
         .warnings
         .iter()
         .map(|warning| {
-            let remedy = "see the comments of the packaged config";
+            let remedy = "see psi.toml(5)";
             Finding::warning(warning.clone(), remedy).of("config-warning")
         })
         .collect();
-    let problems = check::problems_for_doctor(&config, surroundings).await;
+    let problems = check::problems_for_doctor(&config, environment).await;
     findings.extend(
         problems
             .into_iter()
             .map(|problem| Finding::error(problem.what, problem.remedy).of("config-refused")),
     );
-    findings.extend(sealed::key(&config, surroundings).await);
-    findings.extend(sealed::credentials(&config, surroundings).await);
-    let socket = socket::judge(&config.access, &surroundings.paths.socket);
+    findings.extend(sealed::key(&config, environment).await);
+    findings.extend(sealed::credentials(&config, environment).await);
+    let socket = socket::check(&config.access, &environment.paths.socket);
     findings.extend(socket.into_iter().map(|finding| finding.of("socket-mode")));
-    let state = socket::private("the state directory", &surroundings.paths.state);
+    let state = socket::check_private("the state directory", &environment.paths.state);
     findings.extend(state.map(|finding| finding.of("state-directory-mode")));
     findings
 }

@@ -1,4 +1,4 @@
-//! The key, and the credentials that the config names: whether they open, and what they are bound to.
+//! Findings about the key and the credentials of the config: whether they open, and what they are sealed to.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -11,8 +11,8 @@ use crate::keys::TpmKey;
 use crate::keys::credential::{Credential, SealOptions, SealWith};
 use crate::runtime::build::{self, Environment};
 
-/// What a sealed file is bound to decides what a thief of the disk gets.
-pub(super) async fn key(config: &Config, surroundings: &Environment) -> Vec<Finding> {
+/// The findings about the cache's key.
+pub(super) async fn key(config: &Config, environment: &Environment) -> Vec<Finding> {
     if !config.cache.enabled {
         return vec![
             Finding::warning(
@@ -25,20 +25,20 @@ pub(super) async fn key(config: &Config, surroundings: &Environment) -> Vec<Find
     match config.cache.backend {
         None => {
             vec![Finding::warning(
-            "there is no key backend: nothing outlives a reboot, and no literal can be stored",
+            "there is no key backend: no value outlives a reboot, and no literal can be stored",
             "set backend in [cache] of the config, and run `psictl cache init`",
         )
         .of("key")]
         }
-        // `hsm preflight` goes through it step by step.
+        // `psictl hsm preflight` checks it step by step.
         Some(BackendTag::Hsm) => Vec::new(),
-        Some(BackendTag::Tpm) => tpm_key(&build::tpm(&config.cache, surroundings)).await,
+        Some(BackendTag::Tpm) => tpm_key(&build::tpm(&config.cache, environment)).await,
     }
 }
 
 async fn tpm_key(key: &TpmKey) -> Vec<Finding> {
     let mut findings = Vec::new();
-    // One cause, in the words that psid has for it.
+    // The message of the running psid, so that psictl groups the two.
     if let Err(error) = key.check().await {
         findings.push(Finding::error(error.problem.what, error.problem.remedy).of("key"));
     }
@@ -46,7 +46,7 @@ async fn tpm_key(key: &TpmKey) -> Vec<Finding> {
     let remedy = "`psictl cache rekey --seal-with tpm2`";
     findings.extend(binding(credential, remedy).map(|finding| match key.seal_with() {
         SealWith::Tpm2 => finding,
-        // The config says that it is meant to be so.
+        // The config allows it.
         SealWith::Host | SealWith::Any => {
             Finding::note(finding.problem.what, finding.problem.remedy).of("not-bound-to-tpm")
         }
@@ -54,13 +54,13 @@ async fn tpm_key(key: &TpmKey) -> Vec<Finding> {
     findings
 }
 
-/// Whether a sealed file is of use to whoever has the disk and not the TPM.
+/// The finding that a sealed file opens without the TPM, for example on a stolen disk.
 fn binding(credential: &Credential, remedy: &str) -> Option<Finding> {
     let path = credential.sealed.display();
     let sealed = fs::read(&credential.sealed).ok()?;
     let remedy = if credential.creds.is_user() {
-        // A user's own commands could not do it.
-        "have root do it, see Rootless in the README"
+        // A user cannot seal a credential to the TPM.
+        "root does it, see Rootless in the README"
     } else {
         remedy
     };
@@ -74,14 +74,14 @@ fn binding(credential: &Credential, remedy: &str) -> Option<Finding> {
                 "{path} is not bound to the TPM: its key is on the same disk, in /var/lib/systemd"
             )
         }
-        Some(_) => format!("{path} is sealed to nothing: whoever has the file can open it"),
-        None => format!("{path} does not tell what it is sealed to: it may be bound to no TPM"),
+        Some(_) => format!("{path} is sealed to nothing: every user who can read it can open it"),
+        None => format!("{path} does not show what it is sealed to, which may not be the TPM"),
     };
     Some(Finding::warning(what, format!("seal it to the TPM: {remedy}")).of("not-bound-to-tpm"))
 }
 
-/// Every credential and every secret file that the config names.
-pub(super) async fn credentials(config: &Config, surroundings: &Environment) -> Vec<Finding> {
+/// The findings about each credential and each secret file of the config.
+pub(super) async fn credentials(config: &Config, environment: &Environment) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut credentials = Vec::new();
     let mut files = Vec::new();
@@ -101,13 +101,13 @@ pub(super) async fn credentials(config: &Config, surroundings: &Environment) -> 
     credentials.sort_unstable();
     credentials.dedup();
     for name in credentials {
-        let sealed = surroundings.beside_config(name);
-        findings.extend(credential(&sealed, &surroundings.paths.state).await);
+        let sealed = environment.beside_config(name);
+        findings.extend(credential(&sealed, &environment.paths.state).await);
     }
     files.sort_unstable();
     files.dedup();
-    let in_clear = files.into_iter().filter_map(|path| file(path));
-    findings.extend(in_clear.map(|finding| finding.of("secret-in-file")));
+    let in_plaintext = files.into_iter().filter_map(|path| file(path));
+    findings.extend(in_plaintext.map(|finding| finding.of("secret-in-file")));
     findings
 }
 
@@ -130,28 +130,29 @@ async fn credential(credential: &Credential, state: &Path) -> Vec<Finding> {
         }
     };
     let unread = unread.map(|finding| finding.of("credential"));
-    let hidden = hidden(&credential.sealed, state);
-    unread.into_iter().chain(hidden).chain(binding(credential, &format!("`{seal}`"))).collect()
+    let unreadable = unreadable(&credential.sealed, state);
+    unread.into_iter().chain(unreadable).chain(binding(credential, &format!("`{seal}`"))).collect()
 }
 
-/// Whether psid cannot read a sealed file that root made, under a umask of 027, say.
-fn hidden(sealed: &Path, state: &Path) -> Option<Finding> {
+/// The finding that psid's user cannot read a sealed file, for example one that root made with umask 027.
+fn unreadable(sealed: &Path, state: &Path) -> Option<Finding> {
     let file = fs::metadata(sealed).ok()?;
-    // Whose the state folder is, that is psid.
+    // The state directory belongs to psid's user.
     let psid = fs::metadata(state).ok()?;
     let (uid, gid) = (psid.uid(), psid.gid());
     (!may_read(file.mode(), (file.uid(), file.gid()), (uid, gid))).then(|| {
         Finding::error(
-            format!("psid, which is uid {uid}, may not read {}", sealed.display()),
-            format!("`chmod 0644 {}`: it is sealed", sealed.display()),
+            format!("psid (uid {uid}) cannot read {}", sealed.display()),
+            format!("run `chmod 0644 {}`; the file is encrypted", sealed.display()),
         )
         .of("credential-unreadable")
     })
 }
 
-/// As the kernel judges: the first that fits counts.
-fn may_read(mode: u32, owner: (u32, u32), who: (u32, u32)) -> bool {
-    match who {
+/// Whether a process may read a file, as the kernel decides: the first matching class of owner, group and others
+/// counts.
+fn may_read(mode: u32, owner: (u32, u32), process: (u32, u32)) -> bool {
+    match process {
         (0, _) => true,
         (uid, _) if uid == owner.0 => mode & 0o400 != 0,
         (_, gid) if gid == owner.1 => mode & 0o040 != 0,
@@ -159,24 +160,24 @@ fn may_read(mode: u32, owner: (u32, u32), who: (u32, u32)) -> bool {
     }
 }
 
-/// A secret in a file, in clear.
+/// The finding about a secret file in plaintext.
 fn file(path: &Path) -> Option<Finding> {
     let shown = path.display();
     let meta = match fs::metadata(path) {
         Ok(meta) => meta,
         Err(error) => {
-            return Some(Finding::error(format!("{shown}: {error}"), "put it there again"));
+            return Some(Finding::error(format!("{shown}: {error}"), "restore the file"));
         }
     };
     let mode = meta.permissions().mode() & 0o077;
     if mode == 0 {
         return Some(Finding::note(
-            format!("{shown} holds a secret in clear"),
-            "a credential that `psictl seal` makes does not",
+            format!("{shown} holds a secret in plaintext"),
+            "use a credential that `psictl seal` makes instead",
         ));
     }
     Some(Finding::warning(
-        format!("{shown} holds a secret in clear, and others than its owner may read it"),
+        format!("{shown} holds a secret in plaintext, and users other than its owner may read it"),
         format!("`chmod 600 {shown}`"),
     ))
 }
@@ -186,7 +187,7 @@ mod tests {
     use super::may_read;
 
     #[test]
-    fn who_may_read_a_file_is_judged_as_the_kernel_does() {
+    fn may_read_follows_the_kernel() {
         let (root, psid) = ((0, 0), (64, 65));
         assert!(may_read(0o644, root, psid));
         assert!(!may_read(0o640, root, psid), "root's umask was 027");

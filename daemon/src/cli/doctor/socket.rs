@@ -1,4 +1,4 @@
-//! Who can come as far as the socket, and into the folders.
+//! Findings about the modes of the socket and of the directories.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -8,48 +8,51 @@ use psi_common::Finding;
 
 use crate::config::Access;
 
-/// Compares the socket's mode with who may call.
-pub(super) fn judge(access: &Access, path: &Path) -> Vec<Finding> {
+/// Compares the socket's mode with `[access]`.
+pub(super) fn check(access: &Access, path: &Path) -> Vec<Finding> {
     let shown = path.display();
-    // A daemon that is down is told by its caller.
+    // psictl reports a daemon that does not run.
     let Ok(meta) = fs::symlink_metadata(path) else { return Vec::new() };
     if !meta.file_type().is_socket() {
-        return vec![Finding::error(format!("{shown} is no socket"), "remove it, and start psid")];
+        return vec![Finding::error(
+            format!("{shown} is not a socket"),
+            "remove it, and start psid",
+        )];
     }
     let mut findings = Vec::new();
     let (found, wanted) = (meta.permissions().mode() & 0o777, access.socket_mode());
     if wanted == 0o600 && found & 0o077 != 0 {
         findings.push(Finding::warning(
-            format!("others than root may connect to {shown} (mode {found:o}), and [access] lets nobody else call"),
+            format!("other users than root may connect to {shown} (mode {found:o}), and [access] allows root only"),
             "set SocketMode=0600 for psid.socket",
         ));
     }
     if wanted != 0o600 && found & 0o006 != 0o006 {
         findings.push(Finding::error(
-            format!("[access] lets others than root call, and they cannot connect to {shown} (mode {found:o})"),
-            "set SocketMode=0666 for psid.socket, in a drop-in: psid judges who calls",
+            format!("[access] allows other users than root, and they cannot connect to {shown} (mode {found:o})"),
+            "set SocketMode=0666 for psid.socket, in a drop-in: psid authorizes each call",
         ));
     }
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    if let Some(mode) = writable(folder) {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    if let Some(mode) = writable(directory) {
         findings.push(Finding::error(
             format!(
-                "{} is writable for others (mode {mode:o}): they could put another socket there",
-                folder.display()
+                "other users may write to {} (mode {mode:o}), and could replace the socket",
+                directory.display()
             ),
-            format!("`chmod 755 {}`", folder.display()),
+            format!("`chmod 755 {}`", directory.display()),
         ));
     }
     findings
 }
 
-/// A folder that is nobody else's affair.
-pub(super) fn private(what: &str, path: &Path) -> Option<Finding> {
+/// The finding that other users may enter a private directory.
+pub(super) fn check_private(what: &str, path: &Path) -> Option<Finding> {
     let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
     (mode & 0o077 != 0).then(|| {
         Finding::warning(
             format!(
-                "{what} {} is open to others (mode {mode:o}); all in it is sealed",
+                "other users may enter {what} {} (mode {mode:o}); its files are encrypted",
                 path.display()
             ),
             format!("`chmod 700 {}`", path.display()),
@@ -57,9 +60,9 @@ pub(super) fn private(what: &str, path: &Path) -> Option<Finding> {
     })
 }
 
-/// The mode of a folder in which others could replace files.
-fn writable(folder: &Path) -> Option<u32> {
-    let mode = fs::metadata(folder).ok()?.permissions().mode() & 0o7777;
+/// The mode of a directory in which other users can replace files.
+fn writable(directory: &Path) -> Option<u32> {
+    let mode = fs::metadata(directory).ok()?.permissions().mode() & 0o7777;
     let is_sticky = mode & 0o1000 != 0;
     (mode & 0o022 != 0 && !is_sticky).then_some(mode)
 }
@@ -70,28 +73,30 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     #[test]
-    fn a_socket_is_as_open_as_the_config_says() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("psid.sock");
-        assert!(judge(&Access::default(), &path).is_empty());
+    fn check_compares_the_socket_mode_with_access() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("psid.sock");
+        assert!(check(&Access::default(), &path).is_empty());
         let _listener = UnixListener::bind(&path).unwrap();
         let others = Access { uids: vec![0, 1234], gids: Vec::new() };
-        let told = |access: &Access, mode| {
+        let found = |access: &Access, mode| {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            judge(access, &path)
+            check(access, &path)
                 .into_iter()
                 .map(|finding| finding.problem.what)
                 .collect::<Vec<_>>()
                 .join("\n")
         };
-        assert_eq!(told(&Access::default(), 0o600), "");
-        assert_eq!(told(&others, 0o666), "");
-        assert!(told(&Access::default(), 0o666).contains("(mode 666), and [access] lets nobody"));
-        assert!(told(&others, 0o600).contains("they cannot connect"));
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(told(&others, 0o666).contains("another socket there"));
+        assert_eq!(found(&Access::default(), 0o600), "");
+        assert_eq!(found(&others, 0o666), "");
+        assert!(
+            found(&Access::default(), 0o666).contains("(mode 666), and [access] allows root only")
+        );
+        assert!(found(&others, 0o600).contains("they cannot connect"));
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(found(&others, 0o666).contains("could replace the socket"));
         fs::remove_file(&path).unwrap();
         fs::write(&path, "").unwrap();
-        assert!(judge(&others, &path)[0].problem.what.contains("is no socket"));
+        assert!(check(&others, &path)[0].problem.what.contains("is not a socket"));
     }
 }

@@ -1,4 +1,5 @@
-//! `psid migrate --from psi DIR`: takes over from a folder, its own too, while psid is stopped.
+//! `psid migrate --from psi DIR`: takes over the mappings and the cache of version 1 while psid is stopped. DIR may be
+//! psid's own state directory.
 
 mod report;
 
@@ -7,15 +8,16 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use psi_common::Exit;
+use psi_common::{Exit, Problem};
 
+use crate::cli::error::CommandError;
 use crate::cli::migrate::report::{MigratedValues, MigrationReport};
 use crate::config::Config;
 use crate::keys::KeyBackend;
-use crate::legacy::adopt::old_key::{NotOpened, OldKeys, Unwrap};
+use crate::legacy::adopt::old_key::{KeyUnwrapper, OldCacheError, OldKeys};
 use crate::legacy::adopt::old_state::{self, Mappings, is_old};
-use crate::legacy::adopt::ours::Ours;
-use crate::legacy::adopt::values::{self, Placed, SEALED};
+use crate::legacy::adopt::placement::{self, Placement, SEALED};
+use crate::legacy::adopt::target_cache::{TakenValues, TargetCache};
 use crate::lookup::{Service, ServiceError};
 use crate::model::reference::Reference;
 use crate::registry::Registered;
@@ -23,73 +25,73 @@ use crate::runtime::build::{self, Components, Environment};
 use crate::runtime::open_keyring;
 use crate::sys::files::{self, DirectoryLock};
 
-/// What an admin asks for.
+/// The options of the command.
 pub(crate) struct MigrateOptions {
-    /// The state folder of the Python PSI, or a cache file of it.
+    /// The state directory of version 1, or one cache file.
     pub from: PathBuf,
-    /// The key of the tpm backend, when it is not our own.
+    /// The key of the tpm backend, if it is not psid's own.
     pub key: Option<PathBuf>,
-    /// Whether nothing is to be changed.
+    /// Whether to report only.
     pub dry_run: bool,
 }
 
-/// What there is to be taken over.
+/// The state of version 1.
 struct Source {
-    /// As it was named, without links.
+    /// The path, without symbolic links.
     from: PathBuf,
     mappings: Mappings,
-    /// Where the cache is.
+    /// The path of the cache.
     cache: PathBuf,
-    /// What is in it, when it is there and not our own.
+    /// The cache file; none if it is missing or of version 2.
     file: Option<Vec<u8>>,
 }
 
-/// Our own side.
-struct Place<'a> {
+/// psid's own state.
+struct Destination<'a> {
     config: &'a Config,
-    /// Where our own cache is, or will be.
+    /// The path of psid's cache, which may not exist.
     cache: PathBuf,
     service: Service,
     backend: Option<Box<dyn KeyBackend>>,
     old_keys: OldKeys,
 }
 
-/// Takes over what is in `options.from`. A cache that is not usable is told in the report, and keeps no
-/// mapping from being taken over.
+/// Takes over the state in `options.from`. An unusable cache is reported, and the mappings are taken over without it.
 pub(crate) async fn adopt(
     config: &Config,
-    surroundings: &Environment,
+    environment: &Environment,
     options: &MigrateOptions,
-) -> Result<MigrationReport, (Exit, String)> {
-    let state = &surroundings.paths.state;
+) -> Result<MigrationReport, CommandError> {
+    let state = &environment.paths.state;
     let source = Source::find(&options.from, state)?;
-    let _owner = own(state, options.dry_run).map_err(|why| (Exit::BadInput, why))?;
-    let Components { service, backend, token, .. } = build::parts(config, surroundings);
-    // Python's credential has the name of ours.
-    let credential = surroundings.cache_key();
-    let token = token.map(|token| Box::new(token) as Box<dyn Unwrap>);
+    let _lock = lock(state, options.dry_run).map_err(CommandError::of(Exit::BadInput))?;
+    let Components { service, backend, token, .. } = build::components(config, environment);
+    // Version 1 has the same credential name.
+    let credential = environment.cache_key();
+    let token = token.map(|token| Box::new(token) as Box<dyn KeyUnwrapper>);
     let mut old_keys = OldKeys { credential, token };
     if let Some(key) = &options.key {
         old_keys = old_keys.with_key_in(key);
     }
-    let cache = surroundings.paths.cache_file();
-    let place = Place { config, cache, service, backend, old_keys };
-    let mut report = MigrationReport { dry_run: options.dry_run, ..place.judge(&source) };
+    let cache = environment.paths.cache_file();
+    let own = Destination { config, cache, service, backend, old_keys };
+    let mut report = MigrationReport { dry_run: options.dry_run, ..own.compare(&source) };
     let merged = match &source.file {
-        Some(file) => Some(place.merge(&source, file, &mut report).await),
+        Some(file) => Some(own.merge(&source, file, &mut report).await),
         None => None,
     };
     if !options.dry_run {
-        place.register(&source.mappings)?;
+        own.register(&source.mappings)?;
     }
     report.values = match merged {
         None => None,
-        Some(Err(why)) => Some(Err(why)),
-        Some(Ok((ours, values))) => {
-            if !options.dry_run && ours.differs() {
-                let told =
-                    |why| format!("writing {}: {why}; check the disk", place.cache.display());
-                ours.write().map_err(|why| (Exit::Io, told(why)))?;
+        Some(Err(problem)) => Some(Err(problem)),
+        Some(Ok((target, values))) => {
+            if !options.dry_run && target.is_changed() {
+                target.write().map_err(|error| {
+                    let what = format!("writing {}: {error}", own.cache.display());
+                    CommandError::io(what, "check the disk")
+                })?;
             }
             Some(Ok(values))
         }
@@ -97,28 +99,34 @@ pub(crate) async fn adopt(
     Ok(report)
 }
 
-/// Two writers on one state folder would overwrite each other's cache.
-fn own(state: &Path, dry_run: bool) -> Result<Option<DirectoryLock>, String> {
+/// Locks the state directory: two writers would overwrite each other's cache.
+fn lock(state: &Path, dry_run: bool) -> Result<Option<DirectoryLock>, Problem> {
     if dry_run && !state.exists() {
         return Ok(None);
     }
     let locked = files::create_private_directory(state)
         .and_then(|()| files::lock_directory(state, Duration::ZERO));
     locked.map(Some).map_err(|error| match error.kind() {
-        ErrorKind::TimedOut => "psid is running; stop it first, `systemctl stop psid`".into(),
-        _ => format!("{}: {error}; run it as psid's user or as root", state.display()),
+        ErrorKind::TimedOut => {
+            Problem::new("psid is running", "stop it first, `systemctl stop psid`")
+        }
+        _ => Problem::new(
+            format!("{}: {error}", state.display()),
+            "run it as psid's user or as root",
+        ),
     })
 }
 
 impl Source {
-    fn find(named: &Path, state: &Path) -> Result<Self, (Exit, String)> {
+    fn find(named: &Path, state: &Path) -> Result<Self, CommandError> {
         let from = fs::canonicalize(named).map_err(|error| {
-            let named = named.display();
-            let words = format!("{named}: {error}; name the old state folder, or an old cache.enc");
-            (Exit::BadInput, words)
+            let what = format!("{}: {error}", named.display());
+            CommandError::bad_input(what, "name the old state directory, or an old cache.enc")
         })?;
         let read = Self::read(from.clone(), state);
-        read.map_err(|error| (Exit::Io, format!("{}: {error}; run it as root", from.display())))
+        read.map_err(|error| {
+            CommandError::io(format!("{}: {error}", from.display()), "run it as root")
+        })
     }
 
     fn read(from: PathBuf, state: &Path) -> io::Result<Self> {
@@ -127,10 +135,10 @@ impl Source {
             return Ok(Self { cache: from.clone(), file, mappings, from });
         }
         if fs::canonicalize(state).is_ok_and(|state| state == from) {
-            let cache = old_state::cache_among_ours(&from)?;
+            let cache = old_state::cache_in_own_state(&from)?;
             let file = cache.as_deref().map(old_state::cache).transpose()?.flatten();
             let cache = cache.unwrap_or_else(|| from.join("cache.enc"));
-            // What lies below is registered, and not all of it is a mapping.
+            // Its subdirectory holds psid's own registrations.
             return Ok(Self { mappings: old_state::mappings(&[&from])?, cache, file, from });
         }
         let (cache, below) = (from.join("cache.enc"), from.join("secrets"));
@@ -139,14 +147,17 @@ impl Source {
     }
 }
 
-impl Place<'_> {
-    /// Compares the mappings with what is registered here.
-    fn judge(&self, source: &Source) -> MigrationReport {
-        let strange = source.mappings.strange.clone();
-        let mut report =
-            MigrationReport { from: source.from.clone(), strange, ..MigrationReport::default() };
-        let registry = &self.service.registry;
-        for mapping in &source.mappings.understood {
+impl Destination<'_> {
+    /// Compares the mappings with psid's registrations.
+    fn compare(&self, source: &Source) -> MigrationReport {
+        let invalid = source.mappings.invalid.iter();
+        let mut report = MigrationReport {
+            from: source.from.clone(),
+            unrecognised: invalid.map(|(id, error)| (*id, error.to_string())).collect(),
+            ..MigrationReport::default()
+        };
+        let registry = self.service.registry();
+        for mapping in &source.mappings.valid {
             let provider = mapping.reference.provider().to_owned();
             report.providers.entry(provider).or_default().mappings += 1;
             match registry.get(mapping.id) {
@@ -157,48 +168,50 @@ impl Place<'_> {
                 None if registry.is_free(mapping.id) => report.taken.push(mapping.id),
                 None => {
                     let why = "it was deleted here a moment ago; `psictl restore` brings it back";
-                    report.strange.push((mapping.id, why.into()));
+                    report.unrecognised.push((mapping.id, why.into()));
                 }
             }
         }
         report
     }
 
-    fn register(&self, mappings: &Mappings) -> Result<(), (Exit, String)> {
-        let all = mappings.understood.iter().map(|found| (found.id, &found.reference, &found.raw));
-        let registered = self.service.registry.adopt(all);
-        registered.map_err(|error| (Exit::Io, ServiceError::from(error).to_string()))?;
+    fn register(&self, mappings: &Mappings) -> Result<(), CommandError> {
+        let all = mappings.valid.iter().map(|found| (found.id, &found.reference, &found.raw));
+        let registered = self.service.registry().adopt(all);
+        registered.map_err(|error| CommandError::io(ServiceError::from(error).to_string(), ""))?;
         Ok(())
     }
 
-    /// Opens both caches and puts them together.
+    /// Opens both caches and merges their values.
     async fn merge(
         &self,
         source: &Source,
         file: &[u8],
         report: &mut MigrationReport,
-    ) -> Result<(Ours, MigratedValues), String> {
+    ) -> Result<(TargetCache, MigratedValues), Problem> {
         if !self.config.cache.enabled {
-            return Err("the cache is off, and keeps no value; set enabled = true in [cache] of the config, \
-                        and run this again"
-                .into());
+            return Err(Problem::new(
+                "the cache is off, and stores no value",
+                "set enabled = true in [cache] of the config, and run this again",
+            ));
         }
-        let old = self.old_keys.open(file).await.map_err(|why| told(&source.cache, &why))?;
-        let mut ours = self.ours(&source.cache).await?;
+        let old =
+            self.old_keys.open(file).await.map_err(|error| not_opened(&source.cache, &error))?;
+        let mut target = self.target(&source.cache).await?;
         let written_at = old.written_at();
-        let registered = self.service.registry.all();
-        let understood = &source.mappings.understood;
+        let registered = self.service.registry().all();
+        let understood = &source.mappings.valid;
         let named = understood.iter().map(|found| &found.reference);
-        let mappings = named.chain(values::references(&registered));
-        let Placed { values, unclaimed, sealed, homeless } =
-            values::place(old, mappings, &self.service);
-        let (taken, present) = ours.take(values);
+        let mappings = named.chain(placement::references(&registered));
+        let Placement { values, without_mapping, sealed, without_config } =
+            placement::place(old, mappings, &self.service);
+        let TakenValues { taken, present } = target.take(values);
         for (provider, count) in &taken {
             report.providers.entry(provider.clone()).or_default().values += count;
         }
         let lacks = |reference: &Reference| {
-            let at = self.service.resolve_key(reference);
-            reference.provider() != SEALED && at.is_some_and(|at| !ours.holds(&at))
+            let key = self.service.resolve_key(reference);
+            reference.provider() != SEALED && key.is_some_and(|key| !target.contains(&key))
         };
         let missing = understood.iter().filter(|found| lacks(&found.reference));
         let values = MigratedValues {
@@ -206,42 +219,52 @@ impl Place<'_> {
             written_at,
             taken: taken.values().sum(),
             present,
-            unclaimed,
+            without_mapping,
             sealed,
-            homeless,
+            without_config,
             missing: missing.map(|found| found.id).collect(),
         };
-        Ok((ours, values))
+        Ok((target, values))
     }
 
-    /// Our own cache; empty when the file that is taken over lies in its place.
-    async fn ours(&self, old: &Path) -> Result<Ours, String> {
-        let backend = self.backend.as_ref().ok_or(
-            "there is no key backend to keep values under; set backend in [cache] of the config, and run \
-             `psictl cache init`",
-        )?;
+    /// psid's own cache; empty if the cache that is taken over is in its place.
+    async fn target(&self, old: &Path) -> Result<TargetCache, Problem> {
+        let backend = self.backend.as_ref().ok_or_else(|| {
+            Problem::new(
+                "there is no key backend, and no value can be stored",
+                "set backend in [cache] of the config, and run `psictl cache init`",
+            )
+        })?;
         let path = &self.cache;
-        let keyring = open_keyring(&**backend, path, &self.service.registry).await?;
-        if !is_old(path).map_err(|error| files::problem(path, &error).to_string())? {
-            return Ours::open(path, keyring);
+        let keyring = open_keyring(&**backend, path, self.service.registry()).await?;
+        if !is_old(path).map_err(|error| files::problem(path, &error))? {
+            return TargetCache::open(path, keyring);
         }
         if fs::canonicalize(path).is_ok_and(|path| path == old) {
-            return Ok(Ours::in_place_of_an_old_one(path, keyring));
+            return Ok(TargetCache::replacing(path, keyring));
         }
         let path = path.display();
-        Err(format!(
-            "{path} is the Python PSI's too; take that over first, `psid migrate --from psi {path}`"
+        Err(Problem::new(
+            format!("{path} is of psi version 1 too"),
+            format!("take it over first, `psid migrate --from psi {path}`"),
         ))
     }
 }
 
-fn told(path: &Path, why: &NotOpened) -> String {
+fn not_opened(path: &Path, error: &OldCacheError) -> Problem {
     let path = path.display();
-    match why {
-        NotOpened::NoKey(why) => format!("{path} does not open: {why}; name its key with --key"),
-        NotOpened::NoToken(why) => format!("{path} does not open: {why}"),
-        NotOpened::Unusable(why) => {
-            format!("{path} is not usable: {why}; name another cache, or its key with --key")
+    match error {
+        OldCacheError::NoKey { .. }
+        | OldCacheError::Credential(_)
+        | OldCacheError::KeyLength(_) => {
+            Problem::new(format!("{path} does not open: {error}"), "name its key with --key")
         }
+        OldCacheError::Token(Problem { what, remedy }) => {
+            Problem::new(format!("{path} does not open: {what}"), remedy.clone())
+        }
+        OldCacheError::Unusable(error) => Problem::new(
+            format!("{path} is not usable: {error}"),
+            "name another cache, or its key with --key",
+        ),
     }
 }

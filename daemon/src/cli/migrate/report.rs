@@ -1,71 +1,72 @@
-//! What `psid migrate` tells: for people, and as JSON.
+//! The report of `psid migrate`, as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Formatter};
 use std::path::PathBuf;
 
-use psi_common::SecretId;
+use psi_common::{Problem, SecretId};
 use serde_json::json;
 
-use crate::legacy::adopt::values::{self, SEALED};
+use crate::legacy::adopt::placement::{self, SEALED};
 use crate::model::clock::Timestamp;
 
-/// What was taken over, or would be.
+/// The result of a migration, or of its dry run.
 #[derive(Default)]
 pub(crate) struct MigrationReport {
-    /// Whether nothing was changed.
+    /// Whether it is a dry run.
     pub dry_run: bool,
-    /// The old state folder, or one cache file.
+    /// The old state directory, or one cache file.
     pub from: PathBuf,
-    /// The ids whose mappings were taken over.
+    /// The ids of the mappings that were taken over.
     pub taken: Vec<SecretId>,
-    /// The ids that are registered here for the same.
+    /// The ids that are registered with the same reference.
     pub present: Vec<SecretId>,
-    /// The ids that are registered here for something else, which stays.
+    /// The ids that are registered with something else, which stays.
     pub conflicting: Vec<SecretId>,
-    /// The ids whose files are no mappings, and why.
-    pub strange: Vec<(SecretId, String)>,
-    /// By provider.
+    /// The ids of files that are not taken over, with the reason.
+    pub unrecognised: Vec<(SecretId, String)>,
+    /// The totals of each provider.
     pub providers: BTreeMap<String, ProviderTotals>,
-    /// What became of the cache; none: there was none.
-    pub values: Option<Result<MigratedValues, String>>,
+    /// The result for the cache; none if there was no cache.
+    pub values: Option<Result<MigratedValues, Problem>>,
 }
 
-/// Of one provider.
+/// The totals of one provider.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct ProviderTotals {
-    /// Mappings that psi understands.
+    /// The valid mappings.
     pub mappings: usize,
-    /// MigratedValues that were taken over.
+    /// The values that were taken over.
     pub values: usize,
 }
 
-/// What became of the entries of an old cache.
+/// The result for the entries of an old cache.
 #[derive(Default)]
 pub(crate) struct MigratedValues {
-    /// The file.
+    /// The path of the old cache.
     pub cache: PathBuf,
-    /// When the Python PSI wrote it.
+    /// When it was written.
     pub written_at: Timestamp,
-    /// Those that our cache has now.
+    /// The number of values taken over.
     pub taken: usize,
-    /// Those of which our cache has one that is as new or newer.
+    /// The number of values of which psid's cache has an equal or newer one.
     pub present: usize,
-    /// Those that no mapping names.
-    pub unclaimed: usize,
-    /// Those that are sealed in their mappings.
+    /// The number of values that no mapping names.
+    pub without_mapping: usize,
+    /// The number of values that are sealed in their mappings.
     pub sealed: usize,
-    /// Those that lead nowhere under this config, by the cause.
-    pub homeless: BTreeMap<String, usize>,
-    /// The ids whose value our cache has not.
+    /// The number of values whose reference the config does not resolve, by cause.
+    pub without_config: BTreeMap<String, usize>,
+    /// The ids of mappings without a value in psid's cache.
     pub missing: Vec<SecretId>,
 }
 
 impl MigrationReport {
-    /// As JSON.
+    /// The report as JSON.
     pub(crate) fn to_json(&self) -> String {
         let ids = |ids: &[SecretId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let strange = |(id, why): &(SecretId, String)| json!({"id": id.to_string(), "why": why});
+        let unrecognised =
+            |(id, why): &(SecretId, String)| json!({"id": id.to_string(), "why": why});
         let providers: BTreeMap<_, _> = self
             .providers
             .iter()
@@ -73,15 +74,15 @@ impl MigrationReport {
             .collect();
         let values = match &self.values {
             None => json!(null),
-            Some(Err(error)) => json!({"error": error}),
+            Some(Err(problem)) => json!({"error": problem.to_string()}),
             Some(Ok(values)) => json!({
                 "cache": values.cache.to_string_lossy(),
                 "written_at_ms": values.written_at.as_millis(),
                 "taken": values.taken,
                 "already_here": values.present,
-                "without_mapping": values.unclaimed,
+                "without_mapping": values.without_mapping,
                 "sealed_in_mapping": values.sealed,
-                "without_config": values.homeless,
+                "without_config": values.without_config,
                 "mappings_without_value": ids(&values.missing),
             }),
         };
@@ -92,7 +93,7 @@ impl MigrationReport {
                 "taken": ids(&self.taken),
                 "already_here": ids(&self.present),
                 "conflicting": ids(&self.conflicting),
-                "not_understood": self.strange.iter().map(strange).collect::<Vec<_>>(),
+                "not_understood": self.unrecognised.iter().map(unrecognised).collect::<Vec<_>>(),
             },
             "values": values,
             "providers": providers,
@@ -110,12 +111,12 @@ impl fmt::Display for MigrationReport {
             self.taken.len(),
             self.present.len(),
             self.conflicting.len(),
-            self.strange.len()
+            self.unrecognised.len()
         )?;
         for id in &self.conflicting {
             writeln!(f, "           {id} is registered here for something else, which stays")?;
         }
-        for (id, why) in &self.strange {
+        for (id, why) in &self.unrecognised {
             writeln!(f, "           {id} is left: {why}")?;
         }
         match &self.values {
@@ -144,11 +145,11 @@ impl MigratedValues {
             "values     {} {would}taken over, {} already here, {} that no mapping names ({}, written {})",
             self.taken,
             self.present,
-            self.unclaimed,
+            self.without_mapping,
             self.cache.display(),
-            values::time(self.written_at)
+            placement::time(self.written_at)
         )?;
-        for (why, count) in &self.homeless {
+        for (why, count) in &self.without_config {
             writeln!(f, "           {count} left: {why}, and run this again")?;
         }
         for id in &self.missing {

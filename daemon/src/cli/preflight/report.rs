@@ -1,20 +1,19 @@
-//! What a walk along the chain found, for people and for programs.
+//! The report of a preflight, as text and as JSON.
 
 use std::fmt;
 
-use psi_common::Exit;
 use serde_json::{Value, json};
 
-use super::Found;
-use crate::keys::pkcs11::{TokenError, TokenErrorKind};
+use super::StepResult;
+use crate::cli::error::CommandError;
 
-/// What was found, in the order of the steps.
+/// The outcomes, in the order of the steps.
 pub struct PreflightReport<'a> {
     steps: Vec<(Step, Outcome)>,
-    tell: &'a dyn Fn(&str),
+    print: &'a dyn Fn(&str),
 }
 
-/// A link; each takes those before it.
+/// A step; it needs those before it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     Config,
@@ -28,74 +27,68 @@ pub(super) enum Step {
 }
 
 enum Outcome {
-    Good(String),
+    Passed(String),
     Skipped(String),
-    Failed(StepFault),
-}
-
-/// What is wrong with a link.
-pub struct StepFault {
-    what: String,
-    remedy: String,
-    /// How the program ends for it.
-    pub exit: Exit,
+    Failed(CommandError),
 }
 
 impl<'a> PreflightReport<'a> {
-    /// An empty report; `tell` gets a line a step.
-    pub(super) fn new(tell: &'a dyn Fn(&str)) -> Self {
-        Self { steps: Vec::new(), tell }
+    /// An empty report; `print` gets one line per step.
+    pub(super) fn new(print: &'a dyn Fn(&str)) -> Self {
+        Self { steps: Vec::new(), print }
     }
 
-    /// Takes note of a step, and hands its value on; none when the link is broken.
-    pub(super) fn take<T>(&mut self, step: Step, found: Found<T>) -> Option<T> {
-        let (value, outcome) = match found {
-            Ok((value, words)) => (Some(value), Outcome::Good(words)),
-            Err(fault) => (None, Outcome::Failed(fault)),
+    /// Records a step and returns its value, if it passed.
+    pub(super) fn record<T>(&mut self, step: Step, result: StepResult<T>) -> Option<T> {
+        let (value, outcome) = match result {
+            Ok((value, sentence)) => (Some(value), Outcome::Passed(sentence)),
+            Err(error) => (None, Outcome::Failed(error)),
         };
-        self.note(step, outcome);
+        self.push(step, outcome);
         value
     }
 
     pub(super) fn skip(&mut self, step: Step, why: &str) {
-        self.note(step, Outcome::Skipped(why.into()));
+        self.push(step, Outcome::Skipped(why.into()));
     }
 
-    /// What lies behind a broken link was not tried.
+    /// Records the steps after a failure as skipped.
     pub(super) fn skip_rest(&mut self) {
         for step in &Step::ALL[self.steps.len()..] {
             self.skip(*step, "not reached");
         }
     }
 
-    fn note(&mut self, step: Step, outcome: Outcome) {
-        (self.tell)(&format!("{:<8} {:<11} {outcome}\n", outcome.name(), step.name()));
+    fn push(&mut self, step: Step, outcome: Outcome) {
+        (self.print)(&format!("{:<8} {:<11} {outcome}\n", outcome.name(), step.name()));
         self.steps.push((step, outcome));
     }
 
-    /// The link that is broken, by its name; none when the chain holds.
-    pub fn fault(&self) -> Option<(&'static str, &StepFault)> {
+    /// The name and the error of the failed step, if there is one.
+    pub fn failure(&self) -> Option<(&'static str, &CommandError)> {
         self.steps.iter().find_map(|(step, outcome)| match outcome {
-            Outcome::Failed(fault) => Some((step.name(), fault)),
+            Outcome::Failed(error) => Some((step.name(), error)),
             _ => None,
         })
     }
 
-    /// All of it as JSON.
+    /// The report as JSON.
     pub fn to_json(&self) -> String {
         let steps: Vec<Value> = self
             .steps
             .iter()
             .map(|(step, outcome)| {
                 let (detail, remedy) = match outcome {
-                    Outcome::Good(words) | Outcome::Skipped(words) => (words, None),
-                    Outcome::Failed(fault) => (&fault.what, Some(&fault.remedy)),
+                    Outcome::Passed(text) | Outcome::Skipped(text) => (text, None),
+                    Outcome::Failed(CommandError { problem, .. }) => {
+                        (&problem.what, Some(&problem.remedy))
+                    }
                 };
                 let result = outcome.name().to_ascii_lowercase();
                 json!({"step": step.name(), "result": result, "detail": detail, "remedy": remedy})
             })
             .collect();
-        format!("{:#}\n", json!({"ok": self.fault().is_none(), "steps": steps}))
+        format!("{:#}\n", json!({"ok": self.failure().is_none(), "steps": steps}))
     }
 }
 
@@ -128,7 +121,7 @@ impl Step {
 impl Outcome {
     fn name(&self) -> &'static str {
         match self {
-            Self::Good(_) => "ok",
+            Self::Passed(_) => "ok",
             Self::Skipped(_) => "skipped",
             Self::Failed(_) => "FAILED",
         }
@@ -138,40 +131,8 @@ impl Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Good(words) | Self::Skipped(words) => f.write_str(words),
-            Self::Failed(fault) => fault.fmt(f),
+            Self::Passed(text) | Self::Skipped(text) => f.write_str(text),
+            Self::Failed(error) => error.fmt(f),
         }
-    }
-}
-
-impl StepFault {
-    /// A fault that the config or the token's set-up is to be changed for.
-    pub(super) fn of_config(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { what: what.into(), remedy: remedy.into(), exit: Exit::BadInput }
-    }
-
-    /// Something is not there that should be.
-    pub(super) fn of_absence(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { what: what.into(), remedy: remedy.into(), exit: Exit::NoDaemon }
-    }
-}
-
-impl From<TokenError> for StepFault {
-    fn from(error: TokenError) -> Self {
-        match error.kind {
-            TokenErrorKind::Absent | TokenErrorKind::Busy | TokenErrorKind::Broken => {
-                Self::of_absence(error.problem.what, error.problem.remedy)
-            }
-            TokenErrorKind::Pin | TokenErrorKind::Refused | TokenErrorKind::NoKey => {
-                Self::of_config(error.problem.what, error.problem.remedy)
-            }
-        }
-    }
-}
-
-/// One line, whatever a cause holds.
-impl fmt::Display for StepFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&format!("{}; {}", self.what, self.remedy).replace(['\n', '\r'], " "))
     }
 }

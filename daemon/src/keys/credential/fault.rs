@@ -56,7 +56,7 @@ pub(super) async fn find(
     seal: Option<&SealOptions>,
     error: &CredsError,
 ) -> CredentialFault {
-    let state = if asks_the_tpm(seal, error) { Some(creds.tpm().await) } else { None };
+    let state = if depends_on_the_tpm(seal, error) { Some(creds.tpm().await) } else { None };
     let cause = classify(state, error, creds.is_user());
     CredentialFault { what: format!("{error}{}", tpm_message(&cause)), cause }
 }
@@ -89,13 +89,13 @@ impl CredentialFault {
     }
 }
 
-fn asks_the_tpm(seal: Option<&SealOptions>, error: &CredsError) -> bool {
+fn depends_on_the_tpm(seal: Option<&SealOptions>, error: &CredsError) -> bool {
     seal.is_none_or(SealOptions::needs_tpm)
         && matches!(error.kind, CredsErrorKind::Failed | CredsErrorKind::Incomplete)
 }
 
 fn classify(state: Option<TpmState>, error: &CredsError, is_user: bool) -> Cause {
-    let says = |texts: &[&str]| texts.iter().any(|text| error.why.contains(text));
+    let contains_any = |texts: &[&str]| texts.iter().any(|text| error.why.contains(text));
     match error.kind {
         CredsErrorKind::NoHelper => return Cause::NoHelper,
         CredsErrorKind::Forbidden => return Cause::Forbidden,
@@ -111,12 +111,12 @@ fn classify(state: Option<TpmState>, error: &CredsError, is_user: bool) -> Cause
         Some(state @ (TpmState::Silent(_) | TpmState::Broken(_))) => return Cause::Tpm(state),
         Some(TpmState::Ready(_) | TpmState::Unknown(_)) | None => {}
     }
-    if says(&LOCKED) {
+    if contains_any(&LOCKED) {
         return Cause::Tpm(TpmState::Locked(Lockout::default()));
     }
     match error.kind {
         CredsErrorKind::Incomplete => Cause::Incomplete,
-        CredsErrorKind::Failed if says(&PERMANENT) => Cause::Permanent,
+        CredsErrorKind::Failed if contains_any(&PERMANENT) => Cause::Permanent,
         _ => Cause::Unknown,
     }
 }
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn only_a_permanent_cause_has_the_permanent_remedy() {
-        for words in [
+        for message in [
             // 252
             "Current policy digest does not match stored policy digest, cancelling TPM2 authentication attempt.",
             "Failed to load HMAC key in TPM: tpm:parameter(1):integrity check failed",
@@ -215,8 +215,8 @@ mod tests {
             "Failed to unseal secret using TPM2: Object is remote",
         ] {
             for state in [Some(READY), None, Some(TpmState::Unknown("x".into()))] {
-                let (cause, remedy) = classified(state, &failed(words));
-                assert_eq!(cause, Cause::Permanent, "{words}");
+                let (cause, remedy) = classified(state, &failed(message));
+                assert_eq!(cause, Cause::Permanent, "{message}");
                 assert_eq!(remedy, "recover; then --force");
             }
         }
@@ -225,18 +225,18 @@ mod tests {
     #[test]
     fn lockout_is_detected_by_the_tpm_or_by_any_message() {
         let locked = TpmState::Locked(Lockout { failed: 32, max: 32, interval: 600 });
-        // Whatever systemd-creds reports.
+        // By the state of the TPM, with another message.
         let (cause, remedy) =
             classified(Some(locked.clone()), &failed("Failed to unseal: State not recoverable"));
         assert_eq!(cause, Cause::Tpm(locked));
         assert!(remedy.contains("one authorization each 10 minutes"), "{remedy}");
-        for words in [
+        for message in [
             "TPM2 device is in dictionary attack lockout mode.",
             "TPM is in dictionary attack lock-out mode.",
             "Failed to unseal secret using TPM2: No locks available",
         ] {
-            let (cause, remedy) = classified(None, &failed(words));
-            assert!(matches!(cause, Cause::Tpm(TpmState::Locked(_))), "{words}");
+            let (cause, remedy) = classified(None, &failed(message));
+            assert!(matches!(cause, Cause::Tpm(TpmState::Locked(_))), "{message}");
             assert!(remedy.contains("by itself") && remedy.contains("--clear-lockout"), "{remedy}");
         }
     }
@@ -251,9 +251,9 @@ mod tests {
             TpmState::Broken("it answers 0x101".into()),
         ];
         // Messages of a permanent failure, while the TPM was not able to answer.
-        for words in ["Operation not permitted", "integrity check failed", "tcti:IO failure"] {
+        for message in ["Operation not permitted", "integrity check failed", "tcti:IO failure"] {
             for state in &states {
-                let (_, remedy) = classified(Some(state.clone()), &failed(words));
+                let (_, remedy) = classified(Some(state.clone()), &failed(message));
                 assert!(!remedy.contains("--force"), "{state:?}: {remedy}");
             }
         }

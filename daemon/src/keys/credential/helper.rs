@@ -15,8 +15,8 @@ use tokio::sync::Semaphore;
 
 use super::{CredsError, CredsErrorKind, Scope, SealOptions, TpmState, child, names, tpm};
 
-/// Far more than a sealed key or client secret.
-const LIMIT: u64 = 1 << 20;
+/// The longest request and response, far longer than a sealed key or client secret.
+const MAX_BYTES: u64 = 1 << 20;
 /// systemd kills a helper after two minutes.
 const TIMEOUT: Duration = Duration::from_secs(125);
 
@@ -27,7 +27,7 @@ enum Request {
     Tpm,
 }
 
-/// Has the helper open a credential.
+/// Asks the helper to open a credential.
 pub(super) async fn open(
     socket: &Path,
     name: &str,
@@ -36,7 +36,7 @@ pub(super) async fn open(
     call(socket, &format!("open {name}\n"), sealed).await
 }
 
-/// Has the helper seal a secret and verify that it opens.
+/// Asks the helper to seal a secret and to verify that it opens.
 pub(super) async fn seal(
     socket: &Path,
     name: &str,
@@ -47,7 +47,7 @@ pub(super) async fn seal(
     call(socket, &format!("seal {name} {with_key} {tpm2_pcrs}\n"), secret).await
 }
 
-/// Has the helper query the TPM.
+/// Asks the helper to query the TPM.
 pub(super) async fn tpm(socket: &Path) -> TpmState {
     match call(socket, "tpm\n", &SecretBytes::new(Vec::new())).await {
         Ok(line) => TpmState::from_line(&String::from_utf8_lossy(line.expose_secret())),
@@ -170,7 +170,7 @@ fn plain_name(name: &str) -> Option<String> {
 
 async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<SecretBytes> {
     let mut bytes = Vec::with_capacity(64 * 1024);
-    stream.take(LIMIT).read_to_end(&mut bytes).await?;
+    stream.take(MAX_BYTES).read_to_end(&mut bytes).await?;
     Ok(SecretBytes::new(bytes))
 }
 
@@ -180,7 +180,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn only_what_is_meant_becomes_an_argument() {
+    fn parse_accepts_well_formed_requests_only() {
         let parses = |line: &str| parse(format!("{line}\nbytes").as_bytes()).is_some();
         for line in ["open psi-cache-key", "seal a.b_c tpm2 7+11", "seal a host+tpm2 ", "tpm"] {
             assert!(parses(line), "{line}");

@@ -38,9 +38,9 @@ impl Session {
             may_sign: false,
             unwrapping: self.unwrapping(key)?,
         };
-        let wanted =
+        let types =
             [AttributeType::Label, AttributeType::Id, AttributeType::Decrypt, AttributeType::Sign];
-        for attribute in self.attributes(key, &wanted)? {
+        for attribute in self.attributes(key, &types)? {
             match attribute {
                 Attribute::Label(label) => {
                     described.label = String::from_utf8_lossy(&label).into_owned();

@@ -60,7 +60,7 @@ impl TokenError {
     }
 
     /// The worker thread panicked or has ended.
-    pub(super) fn died() -> Self {
+    pub(super) fn crashed() -> Self {
         Self::broken(
             "the thread that owns the token crashed",
             "the next call opens the token again; if that crashes too, report it with `journalctl -u psid`",

@@ -95,8 +95,8 @@ impl Session {
     /// Modulus and public exponent; empty if the object does not have them.
     fn rsa_numbers(&self, key: ObjectHandle) -> Result<(Vec<u8>, Vec<u8>), JobError> {
         let (mut modulus, mut exponent) = (Vec::new(), Vec::new());
-        let wanted = [AttributeType::Modulus, AttributeType::PublicExponent];
-        for attribute in self.attributes(key, &wanted)? {
+        let types = [AttributeType::Modulus, AttributeType::PublicExponent];
+        for attribute in self.attributes(key, &types)? {
             match attribute {
                 Attribute::Modulus(bytes) => modulus = bytes,
                 Attribute::PublicExponent(bytes) => exponent = bytes,
@@ -144,9 +144,9 @@ impl Session {
     pub(super) fn attributes(
         &self,
         object: ObjectHandle,
-        wanted: &[AttributeType],
+        types: &[AttributeType],
     ) -> Result<Vec<Attribute>, JobError> {
-        self.watch("C_GetAttributeValue", |session| session.get_attributes(object, wanted))
+        self.watch("C_GetAttributeValue", |session| session.get_attributes(object, types))
             .map_err(|error| JobError::of_call("C_GetAttributeValue", &error))
     }
 }

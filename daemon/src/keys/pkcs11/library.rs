@@ -88,9 +88,9 @@ impl Library {
 
     fn labelled(&self, label: &str) -> Result<Slot, TokenError> {
         let slots = self.slots()?.into_iter();
-        let mut fitting =
+        let mut matching =
             slots.filter(|slot| self.token_in(*slot).is_ok_and(|info| label_of(&info) == label));
-        match (fitting.next(), fitting.next()) {
+        match (matching.next(), matching.next()) {
             (Some(slot), None) => Ok(slot),
             (Some(_), Some(_)) => Err(TokenError::refused(
                 format!("more than one token has the label '{label}'"),

@@ -35,7 +35,7 @@ pub(super) struct Session {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Login {
     No,
-    /// The token reports a login that is not ours. It counts as a login until a use of the key fails.
+    /// The token reports a login by other code. It counts as a login until a use of the key fails.
     Claimed,
     Yes,
 }

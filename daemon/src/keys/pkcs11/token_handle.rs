@@ -55,7 +55,7 @@ impl TokenHandle {
             let _ = answer.send(worker.load());
         }))?;
         match tokio::time::timeout(timeout, answered).await {
-            Ok(answer) => answer.unwrap_or_else(|_| Err(TokenError::died())),
+            Ok(answer) => answer.unwrap_or_else(|_| Err(TokenError::crashed())),
             Err(_) => Err(self.monitor.timeout_error(timeout)),
         }
     }
@@ -110,7 +110,7 @@ impl TokenHandle {
             }
         }))?;
         answered.await.unwrap_or_else(|_| {
-            let error = TokenError::died();
+            let error = TokenError::crashed();
             self.monitor.record(Err(&error));
             Err(error)
         })

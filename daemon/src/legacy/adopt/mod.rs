@@ -1,8 +1,8 @@
-//! `psid migrate --from psi`: what the Python PSI left is taken over. Nothing that it left is changed.
+//! `psid migrate --from psi`: reads the Python PSI's state, and takes over its values. Its own files stay unchanged.
 
 pub mod old_key;
 pub mod old_state;
-pub mod ours;
-pub mod values;
+pub mod placement;
+pub mod target_cache;
 
 pub use old_state::is_old;

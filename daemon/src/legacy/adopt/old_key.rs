@@ -1,51 +1,59 @@
-//! The key of an old cache: under tpm as systemd-creds delivers or opens it, under hsm as the token
-//! unwraps it.
+//! The key of an old cache: under tpm a credential of systemd-creds, under hsm a wrapped key that the token unwraps.
 
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use psi_common::SecretBytes;
+use psi_common::{Problem, SecretBytes};
 
 use crate::crypto::aead::DataKey;
-use crate::keys::credential::Credential;
+use crate::keys::credential::{Credential, CredsError};
 use crate::keys::pkcs11::Token;
 use crate::legacy::{LegacyError, OldCache, SealedCache};
 
-/// What opens an old cache.
+/// The sources of the key of an old cache.
 pub(crate) struct OldKeys {
     /// The key of the tpm backend.
     pub(crate) credential: Credential,
-    /// The token of the hsm backend, when the config names one.
-    pub(crate) token: Option<Box<dyn Unwrap>>,
+    /// The token of the hsm backend, if the config names one.
+    pub(crate) token: Option<Box<dyn KeyUnwrapper>>,
 }
 
 /// A token that holds an RSA key.
 #[async_trait]
-pub(crate) trait Unwrap: Send + Sync {
-    /// Unwraps a data key (RSA-OAEP, SHA-256); `Err` is what happened; what to do.
-    async fn unwrap_key(&self, wrapped: &[u8]) -> Result<SecretBytes, String>;
+pub(crate) trait KeyUnwrapper: Send + Sync {
+    /// Unwraps a data key (RSA-OAEP, SHA-256).
+    async fn unwrap_key(&self, wrapped: &[u8]) -> Result<SecretBytes, Problem>;
 }
 
 #[async_trait]
-impl Unwrap for Token {
-    async fn unwrap_key(&self, wrapped: &[u8]) -> Result<SecretBytes, String> {
-        Self::unwrap_key(self, wrapped).await.map_err(|error| error.to_string())
+impl KeyUnwrapper for Token {
+    async fn unwrap_key(&self, wrapped: &[u8]) -> Result<SecretBytes, Problem> {
+        Self::unwrap_key(self, wrapped).await.map_err(|error| error.problem)
     }
 }
 
-/// Why an old cache was not opened.
-#[derive(Debug)]
-pub(crate) enum NotOpened {
-    /// There is no key for it: why.
-    NoKey(String),
-    /// The token does not give its key now: what happened; what to do.
-    NoToken(String),
+/// An old cache was not opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OldCacheError {
+    /// There is no key of the tpm backend.
+    #[error("there is no key: no credential {credential}, no {}", sealed.display())]
+    NoKey { credential: String, sealed: PathBuf },
+    /// The key of the tpm backend does not open.
+    #[error("the key in {0}")]
+    Credential(#[from] CredsError),
+    /// The key of the tpm backend is something else.
+    #[error("the key has {0} bytes instead of {length}", length = DataKey::LEN)]
+    KeyLength(usize),
+    /// The token does not unwrap the key.
+    #[error("{0}")]
+    Token(Problem),
     /// The file is not usable.
-    Unusable(LegacyError),
+    #[error("{0}")]
+    Unusable(#[from] LegacyError),
 }
 
 impl OldKeys {
-    /// With the key of the tpm backend in a file: 32 bytes, or sealed by systemd-creds.
+    /// Takes the key of the tpm backend from a file: 32 bytes, or sealed by systemd-creds.
     pub(crate) fn with_key_in(self, path: &Path) -> Self {
         let is_raw = path.metadata().is_ok_and(|about| about.len() == DataKey::LEN as u64);
         let (delivered, sealed) =
@@ -54,63 +62,64 @@ impl OldKeys {
     }
 
     /// Opens a file.
-    pub(crate) async fn open(&self, file: &[u8]) -> Result<OldCache, NotOpened> {
-        let sealed = SealedCache::parse(file).map_err(NotOpened::Unusable)?;
+    pub(crate) async fn open(&self, file: &[u8]) -> Result<OldCache, OldCacheError> {
+        let sealed = SealedCache::parse(file)?;
         let key = match sealed.wrapped() {
-            None => self.of_systemd().await.map_err(NotOpened::NoKey),
-            Some(wrapped) => self.of_token(wrapped).await.map_err(NotOpened::NoToken),
+            None => self.key_of_systemd().await?,
+            Some(wrapped) => self.key_of_token(wrapped).await.map_err(OldCacheError::Token)?,
         };
-        sealed.open(&key?).map_err(NotOpened::Unusable)
+        Ok(sealed.open(&key)?)
     }
 
-    async fn of_systemd(&self) -> Result<DataKey, String> {
+    async fn key_of_systemd(&self) -> Result<DataKey, OldCacheError> {
         let Credential { name, sealed, .. } = &self.credential;
-        let key = self.credential.read().await;
-        let key = key.map_err(|why| format!("the key in {why}"))?;
-        let key = key.ok_or_else(|| {
-            let sealed = sealed.display();
-            format!("there is no key: no credential {name}, no {sealed}")
+        let key = self.credential.read().await?.ok_or_else(|| OldCacheError::NoKey {
+            credential: name.clone(),
+            sealed: sealed.clone(),
         })?;
-        DataKey::from_secret(&key).ok_or_else(|| {
-            let (found, wanted) = (key.len(), DataKey::LEN);
-            format!("the key has {found} bytes instead of {wanted}")
-        })
+        DataKey::from_secret(&key).ok_or(OldCacheError::KeyLength(key.len()))
     }
 
-    async fn of_token(&self, wrapped: &[u8]) -> Result<DataKey, String> {
-        let token = self.token.as_ref().ok_or(
-            "its key is wrapped by a token, and the config names none; \
-             describe the token in [providers.pkcs11]",
-        )?;
+    async fn key_of_token(&self, wrapped: &[u8]) -> Result<DataKey, Problem> {
+        let token = self.token.as_ref().ok_or_else(|| {
+            Problem::new(
+                "its key is wrapped by a token, and the config names none",
+                "describe the token in [providers.pkcs11]",
+            )
+        })?;
         let key = token.unwrap_key(wrapped).await?;
         DataKey::from_secret(&key).ok_or_else(|| {
-            let (found, wanted) = (key.len(), DataKey::LEN);
-            format!("the token unwrapped {found} bytes instead of {wanted}; check which key it has")
+            let (found, expected) = (key.len(), DataKey::LEN);
+            Problem::new(
+                format!("the token unwrapped {found} bytes instead of {expected}"),
+                "check its key with `psictl hsm preflight`",
+            )
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use data_encoding::HEXLOWER;
+
     use super::*;
     use crate::keys::credential::{Creds, Scope};
 
     const CACHE: &[u8] = include_bytes!("../../../../tests/vectors/python-psi/cache-hsm.enc");
     const KEY: &[u8] = include_bytes!("../../../../tests/vectors/python-psi/psi-cache-key");
 
-    /// What OpenSSL unwraps with the fixture's `hsm-key.pem`.
+    /// The data key, as OpenSSL unwraps it with the fixture's `hsm-key.pem`.
     const UNWRAPPED: &str = "29d6afea6258a5179b8455db64fb539fca90bbe758ab1c5083005976d6b5903e";
 
     struct FakeToken(Result<usize, &'static str>);
 
     #[async_trait]
-    impl Unwrap for FakeToken {
-        async fn unwrap_key(&self, wrapped: &[u8]) -> Result<SecretBytes, String> {
+    impl KeyUnwrapper for FakeToken {
+        async fn unwrap_key(&self, wrapped: &[u8]) -> Result<SecretBytes, Problem> {
             assert_eq!(wrapped.len(), 256);
-            let length = self.0?;
-            let digits = UNWRAPPED.as_bytes().chunks(2).take(length);
-            let byte = |hex| u8::from_str_radix(std::str::from_utf8(hex).unwrap(), 16).unwrap();
-            Ok(SecretBytes::new(digits.map(byte).collect()))
+            let length = self.0.map_err(|what| Problem::new(what, "plug it in"))?;
+            let key = HEXLOWER.decode(UNWRAPPED.as_bytes()).unwrap();
+            Ok(SecretBytes::new(key[..length].to_vec()))
         }
     }
 
@@ -121,30 +130,27 @@ mod tests {
             sealed: "/nonexistent/cache.key".into(),
             creds: Creds::Child(Scope::System),
         };
-        OldKeys { credential, token: token.map(|token| Box::new(token) as Box<dyn Unwrap>) }
+        OldKeys { credential, token: token.map(|token| Box::new(token) as Box<dyn KeyUnwrapper>) }
     }
 
     async fn why(keys: &OldKeys, file: &[u8]) -> String {
-        match keys.open(file).await.err().unwrap() {
-            NotOpened::NoKey(why) | NotOpened::NoToken(why) => why,
-            NotOpened::Unusable(why) => why.to_string(),
-        }
+        keys.open(file).await.err().unwrap().to_string()
     }
 
     #[tokio::test]
-    async fn a_token_opens_the_cache_of_the_hsm_backend() {
+    async fn token_opens_the_cache_of_the_hsm_backend() {
         assert_eq!(keys(Some(FakeToken(Ok(32)))).open(CACHE).await.unwrap().len(), 7);
         let short = why(&keys(Some(FakeToken(Ok(16)))), CACHE).await;
         assert!(short.contains("the token unwrapped 16 bytes instead of 32"), "{short}");
-        let away = why(&keys(Some(FakeToken(Err("it is away; put it in")))), CACHE).await;
-        assert_eq!(away, "it is away; put it in");
+        let absent = why(&keys(Some(FakeToken(Err("it is absent")))), CACHE).await;
+        assert_eq!(absent, "it is absent; plug it in");
         assert!(why(&keys(None), CACHE).await.contains("[providers.pkcs11]"));
     }
 
     #[tokio::test]
-    async fn a_raw_key_may_be_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("key");
+    async fn key_may_be_given_as_a_raw_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
         let file = include_bytes!("../../../../tests/vectors/python-psi/cache-tpm.enc");
         assert!(why(&keys(None), file).await.starts_with("there is no key: no credential"));
         std::fs::write(&path, KEY).unwrap();

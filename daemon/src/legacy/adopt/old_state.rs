@@ -1,7 +1,7 @@
-//! A state folder of the Python PSI: read, and left as it is.
+//! Reads a state directory of the Python PSI.
 //!
-//! Its mappings lie in the folder itself, each under its podman id, and `cache.enc` among them. Where psid or
-//! `cache init` put that aside, it is `cache.enc.v1-TIME`.
+//! It holds `cache.enc` and one mapping for each podman id. If psid or `cache init` set that cache aside, its name is
+//! `cache.enc.v1-TIME`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -12,57 +12,58 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use psi_common::{CacheHeader, MAX_SECRET_BYTES, SecretBytes, SecretId};
 
-use crate::legacy::{self, mapping};
+use crate::legacy::is_old_cache;
+use crate::legacy::mapping::{self, MappingError};
 use crate::model::reference::Reference;
 use crate::storage::cache_file::VERSION_1;
 
-/// A mapping, as its file has it.
+/// A mapping.
 pub(crate) struct Mapping {
     /// Podman's id.
     pub(crate) id: SecretId,
-    /// What the mapping says.
+    /// The reference in it.
     pub(crate) reference: Reference,
     /// The file's bytes.
     pub(crate) raw: SecretBytes,
 }
 
-/// The mappings of a folder, by id.
+/// The mappings of a directory, by id.
 #[derive(Default)]
 pub(crate) struct Mappings {
-    /// Those that psi understands.
-    pub(crate) understood: Vec<Mapping>,
-    /// The ids of the others, and why they are no mappings.
-    pub(crate) strange: Vec<(SecretId, String)>,
+    /// The valid mappings.
+    pub(crate) valid: Vec<Mapping>,
+    /// The ids of other files, and their errors.
+    pub(crate) invalid: Vec<(SecretId, MappingError)>,
 }
 
-/// Reads the mappings of these folders; of two with one id, the one in the earlier folder. A folder that
-/// is not there has none.
-pub(crate) fn mappings(folders: &[&Path]) -> io::Result<Mappings> {
+/// Reads the mappings of several directories. If two have the same id, the one in the earlier directory counts. A
+/// directory may be missing.
+pub(crate) fn mappings(directories: &[&Path]) -> io::Result<Mappings> {
     let mut paths = BTreeMap::new();
-    for folder in folders {
-        for (id, path) in ids_in(folder)? {
+    for directory in directories {
+        for (id, path) in ids_in(directory)? {
             paths.entry(id).or_insert(path);
         }
     }
     let mut found = Mappings::default();
     for (id, path) in paths {
         match read_mapping(&path) {
-            Ok((reference, raw)) => found.understood.push(Mapping { id, reference, raw }),
-            Err(why) => found.strange.push((id, why)),
+            Ok((reference, raw)) => found.valid.push(Mapping { id, reference, raw }),
+            Err(error) => found.invalid.push((id, error)),
         }
     }
     Ok(found)
 }
 
-fn ids_in(folder: &Path) -> io::Result<Vec<(SecretId, PathBuf)>> {
-    let files = match fs::read_dir(folder) {
+fn ids_in(directory: &Path) -> io::Result<Vec<(SecretId, PathBuf)>> {
+    let files = match fs::read_dir(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         files => files?,
     };
     let mut found = Vec::new();
     for file in files {
         let file = file?;
-        // Nothing else can be a secret of podman's: access tokens, sockets, what we set aside.
+        // Other files are access tokens, sockets and files that were set aside.
         if let Some(id) = file.file_name().to_str().and_then(|name| name.parse().ok()) {
             found.push((id, file.path()));
         }
@@ -70,20 +71,18 @@ fn ids_in(folder: &Path) -> io::Result<Vec<(SecretId, PathBuf)>> {
     Ok(found)
 }
 
-fn read_mapping(path: &Path) -> Result<(Reference, SecretBytes), String> {
-    let raw = read(path, MAX_SECRET_BYTES).map_err(|error| error.to_string())?;
-    let reference = mapping::parse(&raw);
-    // What is no mapping may be a secret, so it is wiped too.
-    let raw = SecretBytes::new(raw);
-    Ok((reference?, raw))
+fn read_mapping(path: &Path) -> Result<(Reference, SecretBytes), MappingError> {
+    // A file that is not a mapping may hold a secret.
+    let raw = SecretBytes::new(read(path, MAX_SECRET_BYTES)?);
+    Ok((mapping::parse(raw.expose_secret())?, raw))
 }
 
-/// Whether a file says that it is the Python PSI's cache.
+/// Whether a file is the Python PSI's cache, by its header.
 pub fn is_old(path: &Path) -> io::Result<bool> {
     let mut header = [0; CacheHeader::LEN];
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
     match read {
-        Ok(()) => Ok(legacy::is_old_cache(&header)),
+        Ok(()) => Ok(is_old_cache(&header)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof) => {
             Ok(false)
         }
@@ -91,14 +90,14 @@ pub fn is_old(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Where the Python PSI's cache is in our own state folder; none, when there is none.
-pub(crate) fn cache_among_ours(folder: &Path) -> io::Result<Option<PathBuf>> {
-    let cache = folder.join("cache.enc");
+/// The Python PSI's cache in psid's own state directory, if there is one.
+pub(crate) fn cache_in_own_state(directory: &Path) -> io::Result<Option<PathBuf>> {
+    let cache = directory.join("cache.enc");
     if is_old(&cache)? {
         return Ok(Some(cache));
     }
     let mut newest = None;
-    for file in fs::read_dir(folder)? {
+    for file in fs::read_dir(directory)? {
         let file = file?;
         if file.file_name().to_string_lossy().starts_with(&format!("cache.enc.{VERSION_1}-")) {
             newest = newest.max(Some((file.metadata()?.modified()?, file.path())));
@@ -107,7 +106,7 @@ pub(crate) fn cache_among_ours(folder: &Path) -> io::Result<Option<PathBuf>> {
     Ok(newest.map(|(_, path)| path))
 }
 
-/// Reads the Python PSI's `cache.enc`; `None` when there is no such file.
+/// Reads the Python PSI's `cache.enc`; `None` if there is no such file.
 pub(crate) fn cache(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match read(path, usize::MAX) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -115,15 +114,15 @@ pub(crate) fn cache(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Reads a regular file without leaving a trace, as far as the kernel allows.
+/// Reads a regular file, and keeps its access time if the kernel allows that.
 fn read(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let open = |more| open(path, flags | more, Mode::empty());
-    // Whoever is not the owner may not keep the time of the last access as it is.
+    // O_NOATIME requires the owner or root.
     let file = File::from(open(OFlag::O_NOATIME).or_else(|_| open(OFlag::empty()))?);
     let length = match file.metadata()? {
         about if about.is_file() => usize::try_from(about.len()).unwrap_or(usize::MAX),
-        _ => return Err(io::Error::new(ErrorKind::InvalidInput, "it is no regular file")),
+        _ => return Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file")),
     };
     if length > limit {
         return Err(io::Error::new(ErrorKind::FileTooLarge, format!("it has {length} bytes")));
@@ -141,9 +140,9 @@ mod tests {
     const MAPPING: &str = r#"{"provider":"infisical","project":"p","path":"/","key":"K"}"#;
 
     #[test]
-    fn only_what_podman_can_name_is_a_mapping() {
-        let folder = tempfile::tempdir().unwrap();
-        let (state, secrets) = (folder.path(), folder.path().join("secrets"));
+    fn mappings_are_the_files_named_by_an_id() {
+        let directory = tempfile::tempdir().unwrap();
+        let (state, secrets) = (directory.path(), directory.path().join("secrets"));
         fs::create_dir(&secrets).unwrap();
         let other = "1".repeat(25);
         for (path, text) in [
@@ -157,11 +156,11 @@ mod tests {
         }
         std::os::unix::fs::symlink(state.join(ID), state.join("2".repeat(25))).unwrap();
         let found = mappings(&[state, &secrets, &state.join("missing")]).unwrap();
-        let ids: Vec<_> = found.understood.iter().map(|found| found.id.as_str()).collect();
+        let ids: Vec<_> = found.valid.iter().map(|found| found.id.as_str()).collect();
         assert_eq!(ids, [ID]);
-        assert_eq!(found.understood[0].raw.expose_secret(), MAPPING.as_bytes());
-        let strange: Vec<_> = found.strange.iter().map(|(id, _)| id.as_str()).collect();
-        assert_eq!(strange, [other.as_str(), &"2".repeat(25)]);
-        assert!(!found.strange[0].1.contains("hunter2"));
+        assert_eq!(found.valid[0].raw.expose_secret(), MAPPING.as_bytes());
+        let invalid: Vec<_> = found.invalid.iter().map(|(id, _)| id.as_str()).collect();
+        assert_eq!(invalid, [other.as_str(), &"2".repeat(25)]);
+        assert!(!found.invalid[0].1.to_string().contains("hunter2"));
     }
 }

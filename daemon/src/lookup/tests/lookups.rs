@@ -1,9 +1,9 @@
-//! A lookup while the provider is well.
+//! Lookups while the provider works.
 
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_fresh_value_is_not_asked_for_again() {
+async fn fresh_value_is_not_requested_again() {
     let fixture = Fixture::new();
     assert_eq!(fixture.lookup(Duration::ZERO).await.unwrap(), "one");
     fixture.provider.set("K", "two");
@@ -14,15 +14,15 @@ async fn a_fresh_value_is_not_asked_for_again() {
     assert_eq!(lookups, LookupCounts { hits: 1, stale: 0, misses: 2, failed: 0 });
 }
 
-/// A refresh of a huge source changes the cache for some time; a healthcheck must not wait for that.
+/// The listing of a huge source is reconciled for some time; a healthcheck must not wait for that.
 #[tokio::test(start_paused = true)]
-async fn a_hit_does_not_wait_for_a_listing() {
+async fn hit_does_not_wait_for_a_listing() {
     let fixture = Fixture::new();
     let reference = r#"{"provider":"fake","path":"/app","key":"K"}"#;
     let wanted = SecretSelector::Id(fixture.register("0123456789abcdef012345678", reference).await);
     let now = fixture.at(Duration::ZERO);
     let lookup = || fixture.service.lookup(&wanted, now, now.mono + 9 * SECOND);
-    // The first one fetches it, the second one finds it.
+    // The first lookup fetches the value, the second one is a hit.
     for _ in 0..2 {
         lookup().await.unwrap();
     }
@@ -31,7 +31,7 @@ async fn a_hit_does_not_wait_for_a_listing() {
     std::thread::scope(|scope| {
         let cache = Arc::clone(&fixture.service.cache);
         let changer = scope.spawn(move || {
-            // The listing is in the middle of its entries until the hit is answered.
+            // The listing stops in the middle of its entries until the hit has returned.
             let (answered, outcome) = (Mutex::new(answered), std::sync::OnceLock::new());
             let wanted = |key: &CacheKey| {
                 if &*key.key == "K500" {
@@ -55,14 +55,14 @@ async fn a_hit_does_not_wait_for_a_listing() {
         changing.recv().unwrap();
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(std::pin::pin!(lookup()).poll(&mut context).is_ready());
-        // Who changed it may be gone already, if the hit did wait.
+        // The receiver is gone if the hit waited.
         let _ = answer.send(());
         assert_eq!(changer.join().unwrap(), Ok(()), "the hit waited");
     });
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_who_wait_for_one_value_share_one_fetch() {
+async fn concurrent_lookups_share_one_fetch() {
     let fixture = Arc::new(Fixture::new());
     let gate = fixture.provider.close_gate();
     let waiters: Vec<_> = (0..32)
@@ -80,7 +80,7 @@ async fn all_who_wait_for_one_value_share_one_fetch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn gone_and_denied_act_when_they_are_confirmed() {
+async fn removal_and_denial_take_effect_when_confirmed() {
     for error in [ProviderError::NotFound("gone".into()), ProviderError::Denied("no".into())] {
         let fixture = Fixture::new();
         fixture.lookup(Duration::ZERO).await.unwrap();
@@ -98,15 +98,15 @@ async fn gone_and_denied_act_when_they_are_confirmed() {
                 _ => assert!(matches!(confirmed, ServiceError::Denied(_)), "{words}"),
             }
         }
-        // Nor after that, at each lookup.
+        // Later lookups send no request either.
         assert_eq!(fixture.provider.fetches(), 3);
         assert!(fixture.service.cache.is_empty());
     }
 }
 
-/// A value that is too old is refused in an outage; one that is revoked is refused as such.
+/// In an outage, a value past max_stale is refused as too old; a revoked one is refused as revoked.
 #[tokio::test(start_paused = true)]
-async fn a_refusal_is_told_as_one_however_old_the_value_is() {
+async fn refusal_is_reported_for_a_value_past_max_stale() {
     let fixture = Fixture::new();
     fixture.refresh(RefreshScope::All, Duration::ZERO).await;
     fixture.provider.fail(ProviderError::NotFound("gone".into()));
@@ -115,7 +115,7 @@ async fn a_refusal_is_told_as_one_however_old_the_value_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_absent_secret_is_not_asked_for_twice_at_once() {
+async fn absent_secret_is_not_requested_again_at_once() {
     let fixture = Fixture::new();
     fixture.provider.remove("K");
     for _ in 0..10 {
@@ -126,9 +126,9 @@ async fn an_absent_secret_is_not_asked_for_twice_at_once() {
     assert_eq!(fixture.lookup(10 * SECOND).await.unwrap(), "new");
 }
 
-/// Asked in a loop, a provider that does not understand would be asked more often than one that does.
+/// A provider with bad responses must not receive more requests than one with good responses.
 #[tokio::test(start_paused = true)]
-async fn what_is_not_understood_is_not_repeated_at_each_lookup() {
+async fn bad_response_is_not_requested_again_at_each_lookup() {
     let fixture = Fixture::new();
     fixture.lookup(Duration::ZERO).await.unwrap();
     fixture.provider.fail(ProviderError::Misbehaved("422".into()));
@@ -144,7 +144,7 @@ async fn what_is_not_understood_is_not_repeated_at_each_lookup() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_invalidation_beats_the_fetch_that_began_before_it() {
+async fn invalidation_wins_over_an_earlier_fetch() {
     let fixture = Arc::new(Fixture::new());
     let gate = fixture.provider.close_gate();
     let asking = tokio::spawn({
@@ -155,16 +155,16 @@ async fn an_invalidation_beats_the_fetch_that_began_before_it() {
     fixture.provider.set("K", "two");
     fixture.service.invalidate(&SecretSelector::Name("app--K".into())).unwrap();
     gate.notify_one();
-    // Who asked before gets what was true then; nobody else does.
+    // The lookup that began before gets the old value; no other does.
     assert_eq!(asking.await.unwrap(), "one");
     assert!(fixture.service.cache.is_empty());
     fixture.provider.open_gate();
     assert_eq!(fixture.lookup(Duration::ZERO).await.unwrap(), "two");
 }
 
-/// That it was served must outlive the process; that is one write, not one at each lookup.
+/// The boot of the last lookup is persisted by one write, not at each lookup.
 #[tokio::test(start_paused = true)]
-async fn a_lookup_causes_no_write_but_the_first() {
+async fn first_lookup_in_a_boot_is_persisted_and_later_ones_are_not() {
     let fixture = Fixture::new();
     fixture.refresh(RefreshScope::All, Duration::ZERO).await;
     let changes = || fixture.service.cache.changes();
@@ -176,7 +176,7 @@ async fn a_lookup_causes_no_write_but_the_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reference_is_told_from_a_literal_by_its_provider() {
+async fn data_with_a_configured_provider_is_a_reference() {
     let fixture = Fixture::new();
     let classify = |text: &str, kind| fixture.service.classify(SecretBytes::new(text.into()), kind);
     let reference = r#"{"provider":"fake","key":"K"}"#;
@@ -215,9 +215,9 @@ async fn a_reference_is_told_from_a_literal_by_its_provider() {
     assert_eq!(Reference::parse(with_a_mark.as_bytes()), Reference::parse(reference.as_bytes()));
 }
 
-/// A token may take as long as a caller waits; another provider could not answer for a literal.
+/// A token may take as long as the caller waits, and no provider has a literal.
 #[tokio::test(start_paused = true)]
-async fn a_sealed_literal_is_waited_for_to_the_end() {
+async fn lookup_waits_for_a_sealed_literal_until_its_deadline() {
     use crate::crypto::aead::DataKey;
     use crate::crypto::envelope::WrappedKeyHeader;
     use crate::crypto::keyring::Keyring;
@@ -249,7 +249,7 @@ async fn a_sealed_literal_is_waited_for_to_the_end() {
 
 /// B1: one key's 500 is its own; asked again once, then left alone as long as a good one would be.
 #[tokio::test(start_paused = true)]
-async fn a_key_that_fails_is_served_from_the_cache_and_stops_no_other() {
+async fn failing_key_is_served_from_the_cache_and_affects_no_other() {
     let fixture = Fixture::new();
     fixture.provider.set("GOOD", "good");
     fixture.lookup(Duration::ZERO).await.unwrap();
@@ -260,11 +260,11 @@ async fn a_key_that_fails_is_served_from_the_cache_and_stops_no_other() {
     assert_eq!(fixture.provider.fetches(), 2);
     fixture.provider.fail(None);
     assert_eq!(fixture.lookup_of("GOOD", 2 * HOUR).await.unwrap(), "good");
-    assert_eq!(fixture.trouble(), None);
+    assert_eq!(fixture.outage_is_confirmed(), None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_uncached_key_that_fails_is_tried_twice_and_then_left_alone() {
+async fn uncached_failing_key_is_retried_once_and_then_cached() {
     let fixture = Fixture::new();
     fixture.provider.fail(ProviderError::Failed("Infisical answers 500".into()));
     for _ in 0..50 {
@@ -275,7 +275,7 @@ async fn an_uncached_key_that_fails_is_tried_twice_and_then_left_alone() {
     assert_eq!(fixture.provider.fetches(), 2);
     fixture.provider.fail(None);
     assert_eq!(fixture.lookup(MINUTE).await.unwrap(), "one");
-    // One that passes is noticed by nobody.
+    // A single failure is retried.
     let fixture = Arc::new(Fixture::new());
     fixture.provider.fail(ProviderError::Failed("Infisical answers 500".into()));
     let lookup = {

@@ -1,9 +1,9 @@
-//! The behaviour over a provider that answers as it is told. Time is the test's.
+//! Tests of the service over a scripted provider. Time is the test's.
 
 mod lookups;
 mod outages;
 mod refreshes;
-mod rounds;
+mod schedule;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU64;
@@ -19,7 +19,7 @@ use crate::model::clock::{BootInstant, Timestamp};
 use crate::model::reach::Reach;
 use crate::model::reference::{Listing, ListingScope, Namespace};
 use crate::provider::upstream::{Upstream, Workload};
-use crate::provider::{Fetched, Listed, Persistence, SecretProvider, Source};
+use crate::provider::{Fetched, InvalidReference, Listed, Persistence, SecretProvider, Source};
 use crate::refresh::{Progress, RefreshInterval, RefreshScope, Refresher};
 use crate::registry::{Keys, Registration};
 
@@ -27,14 +27,14 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Answers by script; hangs when there is a gate, until it is opened.
+/// A scripted provider. A closed gate delays its responses.
 #[derive(Default)]
 struct Scripted {
     values: Mutex<HashMap<String, String>>,
     error: Mutex<Option<ProviderError>>,
-    /// Of the listing of one directory alone.
+    /// The error of the listing of one directory.
     error_of: Mutex<HashMap<String, ProviderError>>,
-    /// The directory whose listing meets a defect.
+    /// The directory whose listing panics.
     panics_over: Mutex<Option<String>>,
     gate: Mutex<Option<Arc<Notify>>>,
     fetches: AtomicU32,
@@ -85,27 +85,27 @@ impl Scripted {
     }
 }
 
-fn coordinates(key: &str) -> CacheKey {
+fn cache_key(key: &str) -> CacheKey {
     CacheKey::new(Namespace::new(&["fake"]), "/app", key)
 }
 
 #[async_trait]
 impl SecretProvider for Arc<Scripted> {
-    fn accept(&self, reference: &Reference) -> Result<CacheKey, String> {
-        Ok(coordinates(reference.member("key").ok_or("no key")?))
+    fn accept(&self, reference: &Reference) -> Result<CacheKey, InvalidReference> {
+        Ok(cache_key(reference.member("key").ok_or(InvalidReference::Missing("key"))?))
     }
 
     async fn fetch(&self, reference: &Reference, _: FetchEpoch) -> Result<Fetched, ProviderError> {
         self.fetches.fetch_add(1, Ordering::SeqCst);
         let key = reference.member("key").unwrap();
-        // The answer is made when the request arrives, and may be long on its way.
+        // The response has the value of the time of the request, and may arrive late.
         let value = self.values.lock().unwrap().get(key).cloned();
         self.answer().await?;
         let value = value.ok_or_else(|| ProviderError::NotFound("no such key".into()))?;
         Ok(SecretBytes::new(value.into_bytes()).into())
     }
 
-    fn scope_of(&self, source: &Source) -> Result<ListingScope, String> {
+    fn scope_of(&self, source: &Source) -> Result<ListingScope, InvalidReference> {
         Ok(ListingScope {
             namespace: Namespace::new(&["fake"]),
             path: source.path.clone(),
@@ -124,7 +124,7 @@ impl SecretProvider for Arc<Scripted> {
         let values: BTreeMap<_, _> = self.values.lock().unwrap().clone().into_iter().collect();
         let found = values.into_iter().filter(|_| source.path == "/app");
         let found =
-            found.map(|(key, value)| (coordinates(&key), SecretBytes::new(value.into_bytes())));
+            found.map(|(key, value)| (cache_key(&key), SecretBytes::new(value.into_bytes())));
         Ok(Listing {
             scopes: vec![self.scope_of(source).unwrap()],
             found: found.collect(),
@@ -165,11 +165,11 @@ const SCHEDULE: RefreshInterval = RefreshInterval { interval: HOUR, max_jitter: 
 
 impl Fixture {
     fn new() -> Self {
-        Self::with_folders(&["/app"])
+        Self::with_directories(&["/app"])
     }
 
-    /// A workload with these directories; what there is, is in `/app`.
-    fn with_folders(directories: &[&str]) -> Self {
+    /// A workload with these directories; the secrets are in `/app`.
+    fn with_directories(directories: &[&str]) -> Self {
         let state = tempfile::tempdir().unwrap();
         let registry = Arc::new(Registry::open(state.path(), Keys::None));
         Self { _state: Some(state), ..Self::made(directories, registry) }
@@ -211,7 +211,7 @@ impl Fixture {
         Self { service, refresher, provider, start, _state: None }
     }
 
-    /// A moment `span` after the start, on the clocks that tell ages; the monotonic one is tokio's.
+    /// The time `span` after the start; the monotonic clock is tokio's.
     fn at(&self, span: Duration) -> Now {
         Now {
             wall: self.start.wall.after(span),
@@ -232,12 +232,12 @@ impl Fixture {
         Ok(String::from_utf8(value.secret().expose_secret().to_vec()).unwrap())
     }
 
-    async fn refresh(&self, order: RefreshScope, span: Duration) -> Progress {
-        let mut progress = self.refresher.start(order, self.at(span));
+    async fn refresh(&self, scope: RefreshScope, span: Duration) -> Progress {
+        let mut progress = self.refresher.start(scope, self.at(span));
         progress.wait_for(|progress| progress.ended).await.unwrap().clone()
     }
 
-    fn trouble(&self) -> Option<bool> {
+    fn outage_is_confirmed(&self) -> Option<bool> {
         let upstreams = self.service.upstreams();
         let health = upstreams.providers["fake"].health();
         health.breaker.outage().map(crate::provider::circuit_breaker::Outage::is_confirmed)

@@ -1,10 +1,10 @@
-//! A lookup while the provider is not well.
+//! Lookups while the provider fails.
 
 use super::*;
 
-/// Known by a refresh, and served to nobody so far.
+/// The value is cached by a refresh, and was never served.
 #[tokio::test(start_paused = true)]
-async fn in_an_outage_the_known_value_is_served_until_max_stale() {
+async fn cached_value_is_served_in_an_outage_until_max_stale() {
     for error in [
         out(),
         ProviderError::Throttled { why: "slow down".into(), wait: SECOND },
@@ -22,7 +22,7 @@ async fn in_an_outage_the_known_value_is_served_until_max_stale() {
 
 /// Podman asks again at each exec and healthcheck, and a failed lookup can end a healthy container.
 #[tokio::test(start_paused = true)]
-async fn a_value_that_was_served_stays_servable_past_max_stale_unless_it_is_revoked() {
+async fn served_value_stays_servable_past_max_stale_unless_revoked() {
     let fixture = Fixture::new();
     fixture.lookup(Duration::ZERO).await.unwrap();
     fixture.provider.fail(out());
@@ -31,7 +31,7 @@ async fn a_value_that_was_served_stays_servable_past_max_stale_unless_it_is_revo
     }
     let now = fixture.at(200 * 24 * HOUR);
     assert_eq!(fixture.service.cache.past_max_stale(now.boot), 1);
-    // The provider is back, and its word counts.
+    // The provider is back, and its refusal counts.
     tokio::time::advance(HOUR).await;
     fixture.provider.fail(ProviderError::NotFound("gone".into()));
     assert_eq!(fixture.lookup(201 * 24 * HOUR).await.unwrap(), "one");
@@ -40,7 +40,7 @@ async fn a_value_that_was_served_stays_servable_past_max_stale_unless_it_is_revo
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_packet_is_noticed_by_nobody() {
+async fn single_failure_is_retried() {
     let fixture = Arc::new(Fixture::new());
     fixture.provider.fail(out());
     let lookups: Vec<_> = ["K", "L"]
@@ -52,36 +52,36 @@ async fn a_lost_packet_is_noticed_by_nobody() {
         })
         .collect();
     tokio::time::advance(SECOND / 2).await;
-    assert_eq!(fixture.trouble(), Some(false), "it is no outage yet");
+    assert_eq!(fixture.outage_is_confirmed(), Some(false), "it is no outage yet");
     fixture.provider.fail(None);
     for lookup in lookups {
         assert_eq!(lookup.await.unwrap().unwrap(), "one");
     }
-    assert_eq!(fixture.trouble(), None);
+    assert_eq!(fixture.outage_is_confirmed(), None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_is_not_hammered() {
+async fn requests_are_few_in_an_outage() {
     let fixture = Fixture::new();
     fixture.provider.fail(out());
     for key in 0..100 {
         let found = fixture.lookup_of(&format!("K{key}"), Duration::ZERO).await;
         assert!(matches!(found, Err(ServiceError::Unavailable(_))));
     }
-    // One that may have been a lost packet, and one to make sure.
+    // Two requests: a single failure is retried.
     assert_eq!(fixture.provider.fetches(), 2);
-    assert_eq!(fixture.trouble(), Some(true));
+    assert_eq!(fixture.outage_is_confirmed(), Some(true));
     tokio::time::advance(29 * SECOND).await;
     fixture.lookup(Duration::ZERO).await.unwrap_err();
     assert_eq!(fixture.provider.fetches(), 2);
     tokio::time::advance(10 * SECOND).await;
     fixture.provider.fail(None);
     assert_eq!(fixture.lookup(Duration::ZERO).await.unwrap(), "one");
-    assert_eq!((fixture.provider.fetches(), fixture.trouble()), (3, None));
+    assert_eq!((fixture.provider.fetches(), fixture.outage_is_confirmed()), (3, None));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_provider_asks_for_is_obeyed() {
+async fn rate_limit_of_the_provider_is_obeyed() {
     let fixture = Fixture::new();
     fixture.provider.fail(ProviderError::Throttled { why: "429".into(), wait: 600 * SECOND });
     for _ in 0..10 {
@@ -89,7 +89,7 @@ async fn what_the_provider_asks_for_is_obeyed() {
         fixture.refresh(RefreshScope::All, Duration::ZERO).await;
         fixture.refresh(RefreshScope::Due, 9 * HOUR).await;
     }
-    // Listings and single values have a limit each.
+    // Listings and single values have separate rate limits.
     assert_eq!((fixture.provider.fetches(), fixture.provider.lists()), (1, 1));
     tokio::time::advance(600 * SECOND).await;
     fixture.provider.fail(None);
@@ -97,14 +97,14 @@ async fn what_the_provider_asks_for_is_obeyed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_a_value_does_not_wait_for_a_provider_that_hangs() {
+async fn lookup_with_a_cached_value_waits_1_s_for_a_hanging_provider() {
     let fixture = Fixture::new();
     fixture.lookup(Duration::ZERO).await.unwrap();
     let gate = fixture.provider.close_gate();
     let asked = Instant::now();
     assert_eq!(fixture.lookup(2 * HOUR).await.unwrap(), "one");
     assert_eq!(asked.elapsed(), STALE_WAIT);
-    // The next one knows already.
+    // The next lookup does not wait.
     let asked = Instant::now();
     assert_eq!(fixture.lookup(2 * HOUR).await.unwrap(), "one");
     assert_eq!(asked.elapsed(), Duration::ZERO);
@@ -113,7 +113,7 @@ async fn who_has_a_value_does_not_wait_for_a_provider_that_hangs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_none_waits_until_the_deadline_and_is_told_why() {
+async fn lookup_without_a_cached_value_waits_until_its_deadline() {
     let fixture = Fixture::new();
     let _gate = fixture.provider.close_gate();
     let asked = Instant::now();
@@ -123,7 +123,7 @@ async fn who_has_none_waits_until_the_deadline_and_is_told_why() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_self_test_tells_what_an_outage_would_cost_now_and_after_a_reboot() {
+async fn self_test_names_secrets_that_fail_in_an_outage_now_and_after_a_reboot() {
     let fixture = Fixture::new();
     let id =
         fixture.register("0123456789abcdef012345678", r#"{"provider":"fake","key":"K"}"#).await;
@@ -140,14 +140,14 @@ async fn the_self_test_tells_what_an_outage_would_cost_now_and_after_a_reboot() 
     assert_eq!(test(HOUR, true), (none.clone(), none.clone()));
     assert_eq!(test(HOUR, false), (none.clone(), one.clone()));
     assert_eq!(test(25 * HOUR, true), (one.clone(), one.clone()));
-    // What was served stays servable, but no container outlives a reboot.
+    // A served value stays servable, but no container survives a reboot.
     fixture.lookup(HOUR).await.unwrap();
     assert_eq!(test(26 * HOUR, true), (none, one));
 }
 
-/// No verdict of "well" without knowledge: A4.
+/// The self-test does not report success without knowledge (A4).
 #[tokio::test(start_paused = true)]
-async fn the_self_test_does_not_know_what_it_cannot_see() {
+async fn self_test_reports_unknown_as_unknown() {
     let fixture = Fixture::new();
     let test = |key: Reach, invalidated_unconfirmed: Option<&str>| {
         let invalidated_unconfirmed = invalidated_unconfirmed.map(str::to_owned);
@@ -157,12 +157,12 @@ async fn the_self_test_does_not_know_what_it_cannot_see() {
         (found.now.verdict(), found.after_reboot.verdict(), why)
     };
     let unknown = || Reach::Unknown("the key was only delivered".into());
-    // Nothing is registered: podman may have secrets all the same.
+    // Nothing is registered, and podman may have secrets.
     let (now, after_reboot, why) = test(Reach::Ready, None);
     assert_eq!((now, after_reboot), (Certainty::Unknown, Certainty::Unknown));
     assert!(why.contains("no secret is registered"), "{why}");
     fixture.register("0123456789abcdef012345678", r#"{"provider":"fake","key":"K"}"#).await;
-    // The key is being opened: what is not there now may be there in a moment.
+    // The key is being unlocked: a missing entry may be restored soon.
     let (now, after_reboot, why) = test(unknown(), Some("the key is being opened"));
     assert_eq!((now, after_reboot), (Certainty::Unknown, Certainty::Unknown));
     assert_eq!(why, "the key is being opened");
@@ -170,7 +170,7 @@ async fn the_self_test_does_not_know_what_it_cannot_see() {
     assert_eq!((now, after_reboot), (Certainty::No, Certainty::No));
     fixture.refresh(RefreshScope::All, HOUR).await;
     assert_eq!(test(Reach::Ready, None), (Certainty::Yes, Certainty::Yes, String::new()));
-    // What is on the disk is of no use without its key.
+    // The cache file is useless without its key.
     let (now, after_reboot, _) = test(Reach::Out, None);
     assert_eq!((now, after_reboot), (Certainty::Yes, Certainty::No));
     let (now, after_reboot, why) = test(unknown(), None);
@@ -178,9 +178,9 @@ async fn the_self_test_does_not_know_what_it_cannot_see() {
     assert_eq!(why, "the key was only delivered");
 }
 
-/// H7: what comes from where adds up, whatever is looked up.
+/// The counts of lookups by source add up (H7).
 #[tokio::test(start_paused = true)]
-async fn each_lookup_is_counted_once_where_it_ended() {
+async fn each_lookup_is_counted_once() {
     let fixture = Fixture::new();
     let counts = || fixture.service.lookups();
     fixture.lookup(Duration::ZERO).await.unwrap();
@@ -191,7 +191,7 @@ async fn each_lookup_is_counted_once_where_it_ended() {
     let now = fixture.at(Duration::ZERO);
     assert!(fixture.service.lookup(&name, now, now.mono + SECOND).await.is_err());
     assert_eq!(counts(), LookupCounts { hits: 1, stale: 0, misses: 1, failed: 2 });
-    // Stale and asked for in vain: one lookup, neither a hit nor a miss.
+    // A stale value after a failed request is one lookup, neither a hit nor a miss.
     fixture.provider.fail(out());
     fixture.lookup(2 * HOUR).await.unwrap();
     assert_eq!(counts(), LookupCounts { hits: 1, stale: 1, misses: 1, failed: 2 });
@@ -200,19 +200,19 @@ async fn each_lookup_is_counted_once_where_it_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drill_is_an_outage_for_its_time_and_the_provider_is_none_the_wiser() {
+async fn drill_simulates_an_outage_without_requests() {
     let fixture = Fixture::new();
     fixture.lookup(Duration::ZERO).await.unwrap();
     let now = Instant::now();
     let lease = fixture.service.drill.begin(now + MINUTE, now);
     let mut lease = lease.unwrap_or_else(|_| panic!("no drill"));
-    // Stale, and served at once.
+    // The stale value is served at once.
     assert_eq!(fixture.lookup(2 * HOUR).await.unwrap(), "one");
     let error = fixture.lookup_of("UNKNOWN", Duration::ZERO).await.unwrap_err();
     assert!(error.to_string().contains("a drill treats it as out"), "{error}");
     let done = fixture.refresh(RefreshScope::All, Duration::ZERO).await.done;
     assert!(done[0].result.as_ref().unwrap_err().contains("a drill"));
-    assert_eq!((fixture.provider.calls(), fixture.trouble()), (1, None));
+    assert_eq!((fixture.provider.calls(), fixture.outage_is_confirmed()), (1, None));
     assert_eq!(now.elapsed(), Duration::ZERO);
     assert_eq!(lease.failed().await.unwrap().secret, "app--UNKNOWN");
     drop(lease);

@@ -1,9 +1,9 @@
-//! A refresh, and what it changes.
+//! Refreshes.
 
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_is_one_listing_and_a_failed_one_loses_nothing() {
+async fn refresh_is_one_listing_and_a_failed_one_removes_nothing() {
     let fixture = Fixture::new();
     fixture.provider.set("L", "two");
     let done = fixture.refresh(RefreshScope::All, Duration::ZERO).await.done;
@@ -17,7 +17,7 @@ async fn a_refresh_is_one_listing_and_a_failed_one_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_removes_what_the_provider_has_no_more() {
+async fn refresh_removes_unlisted_entries() {
     let fixture = Fixture::new();
     fixture.provider.set("L", "two");
     fixture.refresh(RefreshScope::All, Duration::ZERO).await;
@@ -28,7 +28,7 @@ async fn a_refresh_removes_what_the_provider_has_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_refreshes_at_once_are_one_unless_the_second_one_does_more() {
+async fn refresh_joins_a_running_one_of_the_same_scope() {
     let fixture = Fixture::new();
     let gate = fixture.provider.close_gate();
     let start = |order| fixture.refresher.start(order, fixture.start);
@@ -48,7 +48,7 @@ async fn two_refreshes_at_once_are_one_unless_the_second_one_does_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_with_the_same_values_makes_the_entries_young() {
+async fn refresh_with_the_same_values_renews_entries() {
     let fixture = Fixture::new();
     fixture.refresh(RefreshScope::All, Duration::ZERO).await;
     let done = fixture.refresh(RefreshScope::All, HOUR).await.done;
@@ -59,7 +59,7 @@ async fn a_refresh_with_the_same_values_makes_the_entries_young() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_brings_back_what_was_invalidated() {
+async fn refresh_brings_back_an_invalidated_secret() {
     let fixture = Fixture::new();
     fixture.refresh(RefreshScope::All, Duration::ZERO).await;
     fixture.service.invalidate(&SecretSelector::Name("app--K".into())).unwrap();
@@ -68,7 +68,7 @@ async fn a_refresh_brings_back_what_was_invalidated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_held_is_confirmed_by_a_second_listing_or_accepted() {
+async fn withheld_removal_is_confirmed_by_a_second_listing_or_accepted() {
     for (order, after) in
         [(RefreshScope::All, MINUTE), (RefreshScope::AllAcceptingRemovals, SECOND)]
     {
@@ -88,7 +88,7 @@ async fn what_is_held_is_confirmed_by_a_second_listing_or_accepted() {
             (withheld[0].name.as_str(), withheld[0].since),
             ("fake /app/K", fixture.at(HOUR).wall)
         );
-        // Lookups are no reason to ask, and confirm nothing.
+        // Lookups send no request, and confirm nothing.
         assert_eq!(fixture.lookup(HOUR + 2 * MINUTE).await.unwrap(), "one");
         assert_eq!(fixture.provider.fetches(), 0);
         let done = fixture.refresh(order, HOUR + after).await.done;
@@ -99,10 +99,10 @@ async fn what_is_held_is_confirmed_by_a_second_listing_or_accepted() {
     }
 }
 
-/// N13: one source that fails costs the others nothing, and is told until it does not.
+/// A failing source does not affect the others, and is reported until it succeeds (N13).
 #[tokio::test(start_paused = true)]
 async fn n13_a_source_that_fails_leaves_the_others_done() {
-    let fixture = Fixture::with_folders(&["/a", "/app", "/z"]);
+    let fixture = Fixture::with_directories(&["/a", "/app", "/z"]);
     let gone = ProviderError::NotFound("no such directory".into());
     fixture.provider.error_of.lock().unwrap().insert("/a".into(), gone);
     let done = fixture.refresh(RefreshScope::All, Duration::ZERO).await.done;
@@ -113,24 +113,24 @@ async fn n13_a_source_that_fails_leaves_the_others_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_is_met_once_by_a_refresh_and_not_once_a_source() {
-    let fixture = Fixture::with_folders(&["/a", "/app", "/z"]);
+async fn refresh_in_an_outage_requests_one_source_only() {
+    let fixture = Fixture::with_directories(&["/a", "/app", "/z"]);
     fixture.provider.fail(out());
     let done = fixture.refresh(RefreshScope::All, Duration::ZERO).await.done;
     let why: Vec<_> = done.iter().map(|done| done.result.clone().unwrap_err()).collect();
-    // One that may have been a lost packet, and one to make sure.
+    // Two requests: a single failure is retried.
     assert_eq!(
         why,
         ["connection refused", "connection refused", "not asked: fake is out (connection refused)"]
     );
     assert_eq!(fixture.provider.lists(), 2);
-    // What was not asked has not failed.
+    // A source that was not requested does not count as failed.
     assert_eq!(fixture.refresher.totals().failed, 2);
 }
 
-/// A6: each refresh of an admin asks, and none makes the others wait longer.
+/// Each refresh by an admin sends requests, and does not lengthen the pauses of others (A6).
 #[tokio::test(start_paused = true)]
-async fn a_refresh_of_an_admin_always_asks() {
+async fn refresh_by_an_admin_always_sends_requests() {
     let fixture = Fixture::new();
     fixture.provider.fail(out());
     for lists in 1..=5 {
@@ -142,16 +142,16 @@ async fn a_refresh_of_an_admin_always_asks() {
     assert!(done[0].result.is_ok());
 }
 
-/// B1: errors of one source, of whichever kind, leave the others refreshed, rotated and revoked.
+/// Any error of one source leaves the others refreshed, rotated and revoked (B1).
 #[tokio::test(start_paused = true)]
-async fn one_failing_source_never_stops_the_others() {
+async fn failing_source_does_not_stop_the_others() {
     for error in [
         ProviderError::Failed("Infisical answers 500".into()),
         ProviderError::Failed("a firewall's page".into()),
         ProviderError::TimedOut("no answer in time".into()),
         ProviderError::Unauthenticated { why: "the token is refused".into(), wait: None },
     ] {
-        let fixture = Fixture::with_folders(&["/a", "/app", "/z"]);
+        let fixture = Fixture::with_directories(&["/a", "/app", "/z"]);
         fixture.provider.set("L", "one");
         fixture.provider.set("M", "one");
         fixture.refresh(RefreshScope::All, Duration::ZERO).await;
@@ -165,12 +165,12 @@ async fn one_failing_source_never_stops_the_others() {
             assert_eq!(failed[0].result.clone().unwrap_err(), error.to_string());
             assert_eq!(failed[0].source, "p:/a");
             assert_eq!(fixture.lookup((2 * round) * HOUR).await.unwrap(), format!("{round}"));
-            assert_eq!(fixture.trouble(), None);
+            assert_eq!(fixture.outage_is_confirmed(), None);
             if round > 1 {
                 assert_eq!(done[2].source, "p:/a", "what was well is asked first");
             }
         }
-        // Uncached, good, and in another directory.
+        // An uncached, good secret in another directory.
         fixture.provider.set("NEW", "two");
         assert_eq!(fixture.lookup_of("NEW", 40 * HOUR).await.unwrap(), "two");
         fixture.provider.remove("L");
@@ -179,10 +179,10 @@ async fn one_failing_source_never_stops_the_others() {
     }
 }
 
-/// B5: what was deleted on purpose goes, whatever fails; the rest stays only where something fails.
+/// A deleted secret is removed, whatever fails; others stay only in a namespace with a failure (B5).
 #[tokio::test(start_paused = true)]
-async fn a_failing_source_does_not_keep_what_was_deleted() {
-    let fixture = Fixture::with_folders(&["/a"]);
+async fn deleted_secret_is_removed_although_a_source_fails() {
+    let fixture = Fixture::with_directories(&["/a"]);
     let id =
         fixture.register("0123456789abcdef012345678", r#"{"provider":"fake","key":"K"}"#).await;
     fixture.lookup(Duration::ZERO).await.unwrap();
@@ -190,18 +190,18 @@ async fn a_failing_source_does_not_keep_what_was_deleted() {
     fixture.provider.error_of.lock().unwrap().insert("/a".into(), gone);
     let delete = |span| fixture.service.delete(id, fixture.at(span), false);
     delete(HOUR).await.unwrap();
-    // A `create --replace` stores it again at once.
+    // `create --replace` stores it again at once.
     fixture.refresher.drop_deleted(fixture.at(HOUR + SECOND));
     assert_eq!(fixture.service.cache.len(), 1);
     fixture.register(&id.to_string(), r#"{"provider":"fake","key":"K"}"#).await;
     fixture.refresher.drop_deleted(fixture.at(HOUR + MINUTE));
     assert_eq!(fixture.service.cache.len(), 1);
-    // Deleted for good, it goes without a refresh.
+    // Without a new store, it is removed without a refresh.
     delete(2 * HOUR).await.unwrap();
     fixture.refresher.drop_deleted(fixture.at(2 * HOUR + MINUTE));
     assert_eq!(fixture.service.cache.len(), 0);
     assert!(fixture.service.take_deleted(fixture.at(3 * HOUR).wall, Duration::ZERO).is_empty());
-    // What was never registered stays longer than a week as long as its namespace has a failing source.
+    // An unregistered secret stays longer than a week while its namespace has a failing source.
     fixture.lookup(3 * HOUR).await.unwrap();
     fixture.refresh(RefreshScope::All, 9 * 24 * HOUR).await;
     assert_eq!(fixture.service.cache.len(), 1);
@@ -211,7 +211,7 @@ async fn a_failing_source_does_not_keep_what_was_deleted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_is_denied_twice_is_dropped() {
+async fn source_denied_twice_is_removed() {
     let fixture = Fixture::new();
     fixture.refresh(RefreshScope::All, Duration::ZERO).await;
     fixture.provider.fail(ProviderError::Denied("no".into()));

@@ -74,7 +74,7 @@ pub(crate) struct Outage {
     last_failure: Instant,
 }
 
-/// Permission for one call. It is given back by `cancelled`, `answered`, `throttled` or `failed`.
+/// Permission for one call. It is returned to `cancelled`, `answered`, `throttled` or `failed`.
 #[derive(Debug)]
 pub(crate) struct CallPermit {
     began: Instant,
@@ -82,12 +82,17 @@ pub(crate) struct CallPermit {
     caller: Caller,
 }
 
+/// No call is permitted now; with the message of the last error.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NotPermitted(String);
+
 /// On whose behalf a call is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
     /// A lookup, or the refresh schedule.
-    Anybody,
-    /// An admin's command. Only a pause that the provider asked for holds it back.
+    Routine,
+    /// An admin's command. Only a pause that the provider requested delays it.
     Admin,
 }
 
@@ -130,13 +135,13 @@ impl CircuitBreaker {
     /// Whether `caller` may call now; if not, when.
     pub(crate) fn permit(&self, caller: Caller, now: Instant) -> Permit {
         let Some(outage) = &self.outage else { return Permit::Now };
-        let must_wait = caller == Caller::Anybody || outage.asked_to_wait;
+        let must_wait = caller == Caller::Routine || outage.asked_to_wait;
         if must_wait && now < outage.next_try_mono {
             return Permit::NotBefore(outage.next_try_mono);
         }
         match caller {
-            Caller::Anybody if self.probes > 0 && outage.is_confirmed() => Permit::Refused,
-            Caller::Anybody if self.probes > 0 => Permit::AwaitProbe,
+            Caller::Routine if self.probes > 0 && outage.is_confirmed() => Permit::Refused,
+            Caller::Routine if self.probes > 0 => Permit::AwaitProbe,
             _ => Permit::Now,
         }
     }
@@ -170,9 +175,13 @@ impl CircuitBreaker {
         self.unanswered == 0
     }
 
-    /// Permits a call, or returns the message of the last error.
-    pub(crate) fn begin(&mut self, caller: Caller, now: Instant) -> Result<CallPermit, String> {
-        self.check(caller, now)?;
+    /// Permits a call, if `caller` may call now.
+    pub(crate) fn begin(
+        &mut self,
+        caller: Caller,
+        now: Instant,
+    ) -> Result<CallPermit, NotPermitted> {
+        self.check(caller, now).map_err(|why| NotPermitted(why.to_owned()))?;
         let is_probe = self.outage.is_some();
         self.probes += u32::from(is_probe);
         self.unanswered += 1;
@@ -185,7 +194,7 @@ impl CircuitBreaker {
         self.release(permit);
     }
 
-    /// The call was answered, whatever the answer says. Returns the outage that this ended.
+    /// The call was answered, by a success or an error. Returns the outage that this ended.
     pub(crate) fn answered(&mut self, permit: &CallPermit) -> Option<Outage> {
         self.release(permit);
         self.waiting_since = None;

@@ -16,10 +16,10 @@ fn start() -> Now {
 
 const SECOND: Duration = Duration::from_secs(1);
 const MOMENT: Duration = Duration::from_millis(1);
-use Caller::{Admin, Anybody};
+use Caller::{Admin, Routine};
 
 fn fail(breaker: &mut CircuitBreaker, now: Now) {
-    let permit = breaker.begin(Anybody, now.mono).unwrap();
+    let permit = breaker.begin(Routine, now.mono).unwrap();
     breaker.failed(&permit, now, "refused", 0.0);
 }
 
@@ -28,20 +28,20 @@ fn single_failure_pauses_a_second_and_an_outage_backs_off() {
     let mut breaker = CircuitBreaker::new(BackoffPolicy::SERVER);
     let mut now = start();
     for pause in [1, 30, 60, 120, 120] {
-        assert_eq!(breaker.permit(Anybody, now.mono), Permit::Now);
+        assert_eq!(breaker.permit(Routine, now.mono), Permit::Now);
         fail(&mut breaker, now);
         assert_eq!(breaker.outage().unwrap().is_confirmed(), pause > 1);
         assert!(
-            breaker.check(Anybody, later(now, pause * SECOND - MOMENT).mono).is_err(),
+            breaker.check(Routine, later(now, pause * SECOND - MOMENT).mono).is_err(),
             "{pause}"
         );
         now = later(now, pause * SECOND);
     }
     assert_eq!(breaker.outage().unwrap().since, start().wall);
-    let permit = breaker.begin(Anybody, now.mono).unwrap();
+    let permit = breaker.begin(Routine, now.mono).unwrap();
     assert_eq!(breaker.answered(&permit).unwrap().failed, 5);
     assert!(breaker.outage().is_none());
-    assert_eq!(breaker.permit(Anybody, now.mono), Permit::Now);
+    assert_eq!(breaker.permit(Routine, now.mono), Permit::Now);
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn device_policy_probes_more_often() {
     for pause in [1, 2, 4, 8, 16, 30, 30] {
         fail(&mut breaker, now);
         now = later(now, pause * SECOND);
-        assert!(breaker.check(Anybody, now.mono).is_ok(), "{pause}");
+        assert!(breaker.check(Routine, now.mono).is_ok(), "{pause}");
     }
 }
 
@@ -61,21 +61,21 @@ fn half_open_breaker_allows_one_probe() {
     let mut now = start();
     fail(&mut breaker, now);
     now = later(now, SECOND);
-    let probe = breaker.begin(Anybody, now.mono).unwrap();
-    assert_eq!(breaker.permit(Anybody, later(now, 100 * SECOND).mono), Permit::AwaitProbe);
+    let probe = breaker.begin(Routine, now.mono).unwrap();
+    assert_eq!(breaker.permit(Routine, later(now, 100 * SECOND).mono), Permit::AwaitProbe);
     breaker.failed(&probe, later(now, 100 * SECOND), "timeout", 0.0);
     assert_eq!(breaker.state(), BreakerState::Open);
     now = later(now, 130 * SECOND);
-    let probe = breaker.begin(Anybody, now.mono).unwrap();
+    let probe = breaker.begin(Routine, now.mono).unwrap();
     assert_eq!(breaker.state(), BreakerState::HalfOpen);
-    assert_eq!(breaker.permit(Anybody, later(now, 100 * SECOND).mono), Permit::Refused);
+    assert_eq!(breaker.permit(Routine, later(now, 100 * SECOND).mono), Permit::Refused);
     // The cancelled call of an admin does not make room for a probe.
     let admins = breaker.begin(Admin, now.mono).unwrap();
     breaker.cancelled(&admins);
-    assert_eq!(breaker.permit(Anybody, now.mono), Permit::Refused);
+    assert_eq!(breaker.permit(Routine, now.mono), Permit::Refused);
     // A cancelled probe makes room for the next one.
     breaker.cancelled(&probe);
-    assert_eq!(breaker.permit(Anybody, now.mono), Permit::Now);
+    assert_eq!(breaker.permit(Routine, now.mono), Permit::Now);
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn admin_waits_only_for_a_rate_limit() {
     assert_eq!(breaker.permit(Admin, now.mono), Permit::Now);
     let permit = breaker.begin(Admin, now.mono).unwrap();
     breaker.throttled(&permit, now, "slow down", 100 * SECOND);
-    for caller in [Anybody, Admin] {
+    for caller in [Routine, Admin] {
         assert!(breaker.check(caller, later(now, 99 * SECOND).mono).is_err());
         assert!(breaker.check(caller, later(now, 100 * SECOND).mono).is_ok());
     }
@@ -116,21 +116,21 @@ fn rate_limit_does_not_confirm_an_outage() {
     let mut breaker = CircuitBreaker::new(BackoffPolicy::SERVER);
     let mut now = start();
     for _ in 0..5 {
-        let permit = breaker.begin(Anybody, now.mono).unwrap();
+        let permit = breaker.begin(Routine, now.mono).unwrap();
         breaker.throttled(&permit, now, "slow down", 5 * SECOND);
         assert_eq!(breaker.state(), BreakerState::RateLimited);
         now = later(now, 5 * SECOND);
     }
     fail(&mut breaker, now);
     assert!(!breaker.outage().unwrap().is_confirmed());
-    assert!(breaker.check(Anybody, later(now, SECOND).mono).is_ok());
+    assert!(breaker.check(Routine, later(now, SECOND).mono).is_ok());
 }
 
 #[test]
 fn unanswered_call_is_slow_before_its_timeout() {
     let mut breaker = CircuitBreaker::new(BackoffPolicy::SERVER);
     let now = start();
-    let permit = breaker.begin(Anybody, now.mono).unwrap();
+    let permit = breaker.begin(Routine, now.mono).unwrap();
     assert!(!breaker.is_slow(now.mono));
     assert!(breaker.is_slow(later(now, SLOW).mono));
     breaker.answered(&permit);
@@ -141,13 +141,13 @@ fn unanswered_call_is_slow_before_its_timeout() {
 fn concurrent_failures_count_once() {
     let mut breaker = CircuitBreaker::new(BackoffPolicy::SERVER);
     let now = start();
-    let calls: Vec<_> = (0..7).map(|_| breaker.begin(Anybody, now.mono).unwrap()).collect();
+    let calls: Vec<_> = (0..7).map(|_| breaker.begin(Routine, now.mono).unwrap()).collect();
     for (late, call) in (1..).zip(&calls) {
         breaker.failed(call, later(now, SECOND + late * MOMENT), "timeout", 0.0);
     }
     let outage = breaker.outage().unwrap();
     assert_eq!((outage.is_confirmed(), outage.failed), (false, 7));
-    assert!(breaker.check(Anybody, later(now, 2 * SECOND + MOMENT).mono).is_ok());
+    assert!(breaker.check(Routine, later(now, 2 * SECOND + MOMENT).mono).is_ok());
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn jitter_spreads_the_next_probe() {
         let now = start();
         fail(&mut breaker, now);
         let now = later(now, SECOND);
-        let permit = breaker.begin(Anybody, now.mono).unwrap();
+        let permit = breaker.begin(Routine, now.mono).unwrap();
         breaker.failed(&permit, now, "refused", jitter);
         breaker.outage().unwrap().next_try
     };
@@ -182,7 +182,7 @@ proptest! {
                 breaker.failed(&permit, ends, "out", jitter);
             }
             let was_outage = breaker.outage().is_some_and(Outage::is_confirmed);
-            let Ok(permit) = breaker.begin(Anybody, now.mono) else { continue };
+            let Ok(permit) = breaker.begin(Routine, now.mono) else { continue };
             prop_assert!(out.is_none(), "two calls are out");
             out = Some((permit, later(now, Duration::from_millis(takes)), jitter));
             if was_outage {

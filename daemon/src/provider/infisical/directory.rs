@@ -1,9 +1,9 @@
 //! Reads one directory, or one and those below it, in as few requests as possible. Lookups and refreshes use
 //! the same code, so that both find the same value.
 //!
-//! The server refuses a whole listing because of one secret in it: one whose reference leads to a secret that
-//! the identity may not read, or one that it may describe but not read. Then psid requests the listing without
-//! the refused part, and reads the secrets that need that part by name.
+//! The server refuses a whole listing if the identity may not read one secret in it, or a secret that one of the
+//! references leads to. Then psid requests the listing without expanded references or without values, and reads
+//! the secrets that need them by name.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use psi_common::{SecretBytes, check};
 
 use super::client::{self, Secret, View};
-use super::references::{self, Written};
+use super::references::{self, UnexpandedSecrets};
 use super::{Infisical, Project, normal_path};
 use crate::model::reference::{CacheKey, ListingScope};
 use crate::provider::ProviderError;
@@ -47,7 +47,7 @@ pub(super) struct Contents {
 
 /// A listed secret.
 struct ListedSecret {
-    at: CacheKey,
+    key: CacheKey,
     secret: Secret,
     is_imported: bool,
 }
@@ -95,13 +95,13 @@ impl Infisical {
     pub(super) async fn by_name(
         &self,
         project: &Project,
-        at: &CacheKey,
+        key: &CacheKey,
         view: View,
     ) -> Result<SecretBytes, ProviderError> {
-        let (api, directory, key) = (self.api()?, project.directory(&at.path), &*at.key);
+        let (api, directory, name) = (self.api()?, project.directory(&key.path), &*key.key);
         let value =
             self.call(project, |token| async move {
-                api.secret(token.text(), directory, key, view).await
+                api.secret(token.text(), directory, name, view).await
             })
             .await?;
         match too_large(value.len()) {
@@ -160,48 +160,49 @@ fn in_order(scope: &ListingScope, listing: client::DirectoryListing) -> Vec<List
         listing.secrets.into_iter().map(|mut secret| (secret.secret_path.take(), secret, false));
     // Consecutive secrets of one directory share its path.
     let mut directory: Arc<str> = scope.path.as_str().into();
-    let mut placed = |(path, secret, is_imported): (Option<String>, Secret, bool)| {
+    let mut to_listed = |(path, secret, is_imported): (Option<String>, Secret, bool)| {
         let path = path.map_or_else(|| scope.path.clone(), |path| normal_path(&path));
         if *directory != *path {
             directory = path.into();
         }
-        let key = secret.secret_key.as_str();
-        let at = CacheKey::new(scope.namespace.clone(), Arc::clone(&directory), key);
-        ListedSecret { at, secret, is_imported }
+        let name = secret.secret_key.as_str();
+        let key = CacheKey::new(scope.namespace.clone(), Arc::clone(&directory), name);
+        ListedSecret { key, secret, is_imported }
     };
-    imported.chain(own).map(&mut placed).filter(|found| scope.contains(&found.at)).collect()
+    imported.chain(own).map(&mut to_listed).filter(|found| scope.contains(&found.key)).collect()
 }
 
 fn expanded(found: Vec<ListedSecret>, _: bool) -> HashMap<CacheKey, Slot> {
-    found.into_iter().map(|ListedSecret { at, secret, .. }| (at, slot(secret))).collect()
+    found.into_iter().map(|ListedSecret { key, secret, .. }| (key, slot(secret))).collect()
 }
 
 /// Values with a reference are read by name, if that returns the same value as the listing.
 fn unexpanded(found: Vec<ListedSecret>, has_imports: bool) -> HashMap<CacheKey, Slot> {
     let own = found.iter().filter(|found| !found.is_imported);
-    let written = Written::of(own.map(|found| (&*found.at.path, &*found.at.key, found.text())));
+    let unexpanded =
+        UnexpandedSecrets::new(own.map(|found| (&*found.key.path, &*found.key.key, found.text())));
     let by_name = |found: &ListedSecret| {
         if !references::has_any(found.text()) {
             return None;
         }
-        let own_path = (!found.is_imported).then_some(&*found.at.path);
-        let is_the_same = !has_imports || written.resolves_in(own_path, found.text());
+        let own_path = (!found.is_imported).then_some(&*found.key.path);
+        let is_the_same = !has_imports || unexpanded.resolves_in(own_path, found.text());
         Some(if is_the_same { Slot::ByName } else { Slot::Unread(THROUGH_IMPORT.into()) })
     };
     let replaced: Vec<Option<Slot>> = found.iter().map(by_name).collect();
     let slots = found.into_iter().zip(replaced);
     slots
-        .map(|(found, replaced)| (found.at, replaced.unwrap_or_else(|| slot(found.secret))))
+        .map(|(found, replaced)| (found.key, replaced.unwrap_or_else(|| slot(found.secret))))
         .collect()
 }
 
 /// The slots of a listing without values.
 fn names(found: Vec<ListedSecret>, _: bool) -> HashMap<CacheKey, Slot> {
-    let by_name = |at: &CacheKey| match check::key(&at.key) {
+    let by_name = |key: &CacheKey| match check::key(&key.key) {
         Err(why) => Slot::Unread(why.to_string()),
         Ok(()) => Slot::ByName,
     };
-    found.into_iter().map(|ListedSecret { at, .. }| (at.clone(), by_name(&at))).collect()
+    found.into_iter().map(|ListedSecret { key, .. }| (key.clone(), by_name(&key))).collect()
 }
 
 fn slot(secret: Secret) -> Slot {

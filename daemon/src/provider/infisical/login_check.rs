@@ -24,7 +24,7 @@ impl Infisical {
             Ok(api) => api,
             Err(why) => {
                 let remedy = "correct [providers.infisical]";
-                server.problem = Some(CheckProblem::to_correct(why.as_str(), remedy));
+                server.problem = Some(CheckProblem::to_correct(why.to_string(), remedy));
                 return self.without_logins(server);
             }
         };
@@ -93,7 +93,7 @@ impl Infisical {
                 CheckProblem::to_correct(why.as_str(), "correct the source in the config")
             }
             ProviderError::Throttled { wait, .. } => {
-                CheckProblem::passing(error.to_string(), format!("try again in {}", span(*wait)))
+                CheckProblem::transient(error.to_string(), format!("try again in {}", span(*wait)))
             }
             error => server_problem(error),
         }
@@ -153,11 +153,11 @@ fn server_problem(error: &ProviderError) -> CheckProblem {
         ProviderError::Unreachable(_) if why.contains("check api_url") => {
             CheckProblem::to_correct(why, "correct api_url in [providers.infisical]")
         }
-        ProviderError::Unreachable(_) | ProviderError::TimedOut(_) => CheckProblem::passing(
+        ProviderError::Unreachable(_) | ProviderError::TimedOut(_) => CheckProblem::transient(
             why,
             "check api_url in [providers.infisical], and this host's network and name resolution",
         ),
-        _ => CheckProblem::passing(why, "try again when Infisical is back"),
+        _ => CheckProblem::transient(why, "try again when Infisical is back"),
     }
 }
 
@@ -168,7 +168,7 @@ fn login_problem(method: &dyn Method, error: &LoginError) -> CheckProblem {
         LoginError::NoCredential(error) => {
             let what = format!("there is no credential to log in with as {identity}: {error}");
             match error.wait {
-                Some(wait) => CheckProblem::passing(what, format!("try again in {}", span(wait))),
+                Some(wait) => CheckProblem::transient(what, format!("try again in {}", span(wait))),
                 None if method.is_local() => {
                     CheckProblem::to_correct(what, method.missing_remedy())
                 }
@@ -183,7 +183,7 @@ fn login_problem(method: &dyn Method, error: &LoginError) -> CheckProblem {
             let what = format!("Infisical {before} the login as {identity}: {cause}");
             let left = refusal.wait_left.map(span);
             match (refusal.any_secret, is_remembered) {
-                (true, _) => CheckProblem::passing(
+                (true, _) => CheckProblem::transient(
                     what,
                     format!("try again in {}", left.unwrap_or_else(|| "5 min".into())),
                 ),
@@ -196,9 +196,9 @@ fn login_problem(method: &dyn Method, error: &LoginError) -> CheckProblem {
                 ),
             }
         }
-        LoginError::Passing(why) => {
+        LoginError::Transient(why) => {
             let what = format!("the login as {identity} failed: {why}");
-            CheckProblem::passing(what, "try again when Infisical is back")
+            CheckProblem::transient(what, "try again when Infisical is back")
         }
         LoginError::Other(error) => server_problem(error),
     }
@@ -373,6 +373,6 @@ mod tests {
         let error = NoCredential { why: "none".into(), wait: None };
         let missing = login_problem(&Always, &LoginError::NoCredential(error));
         assert!(!missing.try_later && missing.problem.remedy == "seal another one", "{missing:?}");
-        assert!(login_problem(&Always, &LoginError::Passing("500".into())).try_later);
+        assert!(login_problem(&Always, &LoginError::Transient("500".into())).try_later);
     }
 }

@@ -21,15 +21,15 @@ use async_trait::async_trait;
 use psi_common::{CheckProblem, SecretBytes, check};
 
 use super::{
-    Fetched, Listed, Persistence, ProviderCheck, ProviderError, SecretProvider, SecretWriter,
-    Source,
+    Fetched, InvalidReference, Listed, Persistence, ProviderCheck, ProviderError, SecretProvider,
+    SecretWriter, Source,
 };
 use crate::cache::FetchEpoch;
 use crate::model::clock::Now;
 use crate::model::reference::{CacheKey, ListingScope, Namespace, Reference, shown};
 use crate::storage::failed_logins::FailedLogins;
 use auth::{AccessToken, TokenSource};
-use client::{Api, DirectoryRef, View};
+use client::{Api, ApiConfigError, DirectoryRef, View};
 use directory::{Contents, Slot};
 use flights::Flights;
 use response::ApiError;
@@ -43,8 +43,8 @@ const MAX_NAME: usize = 2_000;
 
 /// The provider of `[providers.infisical]`.
 pub struct Infisical {
-    /// `Err` is the reason that there is no client; cached values are served all the same.
-    api: Result<Api, String>,
+    /// `Err` if there is no client; cached values are served all the same.
+    api: Result<Api, ApiConfigError>,
     projects: HashMap<String, Project>,
     flights: Flights,
     remainders: Remainders,
@@ -81,12 +81,12 @@ impl Infisical {
     }
 
     /// What prevents all calls: a wrong URL, a missing CA file.
-    pub fn fault(&self) -> Option<&str> {
-        self.api.as_ref().err().map(String::as_str)
+    pub fn fault(&self) -> Option<String> {
+        self.api.as_ref().err().map(ToString::to_string)
     }
 
     fn api(&self) -> Result<&Api, ProviderError> {
-        self.api.as_ref().map_err(|why| ProviderError::Unreachable(why.clone()))
+        self.api.as_ref().map_err(|error| ProviderError::Unreachable(error.to_string()))
     }
 
     /// Each identity once, ordered by name.
@@ -97,10 +97,8 @@ impl Infisical {
         by_name.into_values().collect()
     }
 
-    fn project(&self, name: &str) -> Result<&Project, String> {
-        self.projects.get(name).ok_or_else(|| {
-            format!("the config has no [providers.infisical.projects.{}]", shown(name))
-        })
+    fn project(&self, name: &str) -> Result<&Project, InvalidReference> {
+        self.projects.get(name).ok_or_else(|| InvalidReference::UnknownProject(name.to_owned()))
     }
 
     /// Calls with the access token; a token that has ended is replaced once.
@@ -134,37 +132,33 @@ impl Infisical {
     }
 }
 
-/// Whether an error refuses the access token.
+/// Whether the access token was refused.
 fn is_token_rejected(error: &ProviderError) -> bool {
     matches!(error, ProviderError::Unauthenticated { wait: None, .. })
 }
 
 #[async_trait]
 impl SecretProvider for Infisical {
-    fn accept(&self, reference: &Reference) -> Result<CacheKey, String> {
-        let member = |name: &str| {
-            reference
-                .member(name)
-                .filter(|text| !text.is_empty())
-                .ok_or_else(|| format!("the reference has no \"{name}\""))
+    fn accept(&self, reference: &Reference) -> Result<CacheKey, InvalidReference> {
+        let member = |name| {
+            let text = reference.member(name).filter(|text| !text.is_empty());
+            text.ok_or(InvalidReference::Missing(name))
         };
         let project = member("project")?;
-        check::project(project).map_err(|why| why.to_string())?;
+        check::project(project)?;
         let project = self.project(project)?;
         let path = normal_path(reference.member("path").unwrap_or("/"));
-        check::path(&path).map_err(|why| why.to_string())?;
+        check::path(&path)?;
         let key = member("key")?;
-        check::key(key).map_err(|why| why.to_string())?;
+        check::key(key)?;
         if path.len() + key.len() > MAX_NAME {
-            return Err(format!("path and key together have more than {MAX_NAME} bytes"));
+            return Err(InvalidReference::TooLong(MAX_NAME));
         }
         if let Some(unknown) =
             reference.members().find(|name| !["project", "path", "key"].contains(name))
         {
-            return Err(format!(
-                "\"{}\" is not a member of an infisical reference",
-                shown(unknown)
-            ));
+            let (member, provider) = (unknown.to_owned(), "an infisical");
+            return Err(InvalidReference::UnknownMember { member, provider });
         }
         Ok(CacheKey::new(project.namespace.clone(), path, key))
     }
@@ -174,43 +168,41 @@ impl SecretProvider for Infisical {
         reference: &Reference,
         epoch: FetchEpoch,
     ) -> Result<Fetched, ProviderError> {
-        let at = self.accept(reference).map_err(ProviderError::Misbehaved)?;
-        let project = self
-            .project(reference.member("project").unwrap_or_default())
-            .map_err(ProviderError::Misbehaved)?;
-        if self.is_rate_limited(&at.namespace)
-            && let Some(value) = self.without_references(project, &at).await
+        let key = self.accept(reference)?;
+        let project = self.project(reference.member("project").unwrap_or_default())?;
+        if self.is_rate_limited(&key.namespace)
+            && let Some(value) = self.without_references(project, &key).await
         {
             return Ok(value.into());
         }
         let directory = ListingScope {
-            namespace: at.namespace.clone(),
-            path: at.path.to_string(),
+            namespace: key.namespace.clone(),
+            path: key.path.to_string(),
             recursive: false,
         };
         let (read, is_own) = self.read_shared(project, &directory, epoch).await;
         match read {
             Ok(contents) => {
-                let value = self.value_in(project, &at, &contents).await?;
-                let beside = if is_own { beside(&at, &contents) } else { Vec::new() };
+                let value = self.value_in(project, &key, &contents).await?;
+                let beside = if is_own { beside(&key, &contents) } else { Vec::new() };
                 Ok(Fetched { value, beside })
             }
             // The identity may still read this one secret.
             Err(ProviderError::Denied(_)) => {
-                Ok(self.by_name(project, &at, View::Expanded).await?.into())
+                Ok(self.by_name(project, &key, View::Expanded).await?.into())
             }
             // A request for one secret has a rate limit of its own, and may succeed where the listing fails.
             Err(error @ (ProviderError::Throttled { .. } | ProviderError::Failed(_))) => {
-                self.without_references(project, &at).await.map(Fetched::from).ok_or(error)
+                self.without_references(project, &key).await.map(Fetched::from).ok_or(error)
             }
             Err(error) => Err(error),
         }
     }
 
-    fn scope_of(&self, source: &Source) -> Result<ListingScope, String> {
+    fn scope_of(&self, source: &Source) -> Result<ListingScope, InvalidReference> {
         let project = self.project(&source.project)?;
         let path = normal_path(&source.path);
-        check::path(&path).map_err(|why| why.to_string())?;
+        check::path(&path)?;
         Ok(ListingScope { namespace: project.namespace.clone(), path, recursive: source.recursive })
     }
 
@@ -219,8 +211,8 @@ impl SecretProvider for Infisical {
         source: &Source,
         directories: &BTreeSet<String>,
     ) -> Result<Listed, ProviderError> {
-        let scope = self.scope_of(source).map_err(ProviderError::Misbehaved)?;
-        let project = self.project(&source.project).map_err(ProviderError::Misbehaved)?;
+        let scope = self.scope_of(source)?;
+        let project = self.project(&source.project)?;
         self.list_source(project, scope, directories).await
     }
 
@@ -288,33 +280,33 @@ impl Infisical {
     async fn value_in(
         &self,
         project: &Project,
-        at: &CacheKey,
+        key: &CacheKey,
         contents: &Contents,
     ) -> Result<SecretBytes, ProviderError> {
-        match contents.slots.get(at) {
+        match contents.slots.get(key) {
             Some(Slot::Value(value)) => Ok(copy_of(value)),
-            Some(Slot::ByName) => self.by_name(project, at, View::Expanded).await,
+            Some(Slot::ByName) => self.by_name(project, key, View::Expanded).await,
             Some(Slot::Denied(why)) => Err(ProviderError::Denied(why.clone())),
             Some(Slot::Unread(why)) => Err(ProviderError::Misbehaved(why.clone())),
             None => Err(ProviderError::NotFound(format!(
                 "Infisical has no secret '{}' in {}",
-                shown(&at.key),
-                shown(&at.path)
+                shown(&key.key),
+                shown(&key.path)
             ))),
         }
     }
 
     /// A value by name, if it has no reference: then it is the same as in a listing.
-    async fn without_references(&self, project: &Project, at: &CacheKey) -> Option<SecretBytes> {
-        let value = self.by_name(project, at, View::Unexpanded).await.ok()?;
+    async fn without_references(&self, project: &Project, key: &CacheKey) -> Option<SecretBytes> {
+        let value = self.by_name(project, key, View::Unexpanded).await.ok()?;
         let text = std::str::from_utf8(value.expose_secret()).unwrap_or_default();
         (!references::has_any(text)).then_some(value)
     }
 }
 
 /// The other values of a secret's directory.
-fn beside(at: &CacheKey, contents: &Contents) -> Vec<(CacheKey, SecretBytes)> {
-    let others = contents.slots.iter().filter(|(other, _)| *other != at);
+fn beside(key: &CacheKey, contents: &Contents) -> Vec<(CacheKey, SecretBytes)> {
+    let others = contents.slots.iter().filter(|(other, _)| *other != key);
     let values = others.filter_map(|(other, slot)| match slot {
         Slot::Value(value) => Some((other.clone(), copy_of(value))),
         Slot::ByName | Slot::Denied(_) | Slot::Unread(_) => None,
@@ -366,21 +358,22 @@ mod tests {
     #[test]
     fn spellings_of_a_path_have_one_key() {
         let provider = provider();
-        let at = |path: &str| {
+        let key_of = |path: &str| {
             let members = [("project", "p"), ("path", path), ("key", "K")];
             provider.accept(&Reference::new("infisical", members)).unwrap()
         };
-        assert_eq!(&*at("/app/sub").path, "/app/sub");
+        assert_eq!(&*key_of("/app/sub").path, "/app/sub");
         for path in ["app/sub", "/app/sub/", "//app//sub"] {
-            assert_eq!(at(path), at("/app/sub"));
+            assert_eq!(key_of(path), key_of("/app/sub"));
         }
-        assert_eq!(&*at("").path, "/");
+        assert_eq!(&*key_of("").path, "/");
     }
 
     #[test]
     fn invalid_references_are_refused_with_the_reason() {
         let why = |members: &[(&str, &str)]| {
-            provider().accept(&Reference::new("infisical", members.iter().copied())).unwrap_err()
+            let reference = Reference::new("infisical", members.iter().copied());
+            provider().accept(&reference).unwrap_err().to_string()
         };
         assert_eq!(why(&[("project", "p")]), "the reference has no \"key\"");
         assert_eq!(why(&[("key", "K")]), "the reference has no \"project\"");

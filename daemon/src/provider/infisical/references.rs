@@ -3,17 +3,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-/// Unexpanded secrets by directory and key, without imported ones.
-pub(super) struct Written<'a>(HashMap<(&'a str, &'a str), &'a str>);
+/// The values of a listing as written, by directory and key, without imported ones.
+pub(super) struct UnexpandedSecrets<'a>(HashMap<(&'a str, &'a str), &'a str>);
 
 /// Whether a value may hold a reference.
 pub(super) fn has_any(text: &str) -> bool {
     text.contains("${")
 }
 
-impl<'a> Written<'a> {
+impl<'a> UnexpandedSecrets<'a> {
     /// From directories, keys and values.
-    pub(super) fn of(secrets: impl Iterator<Item = (&'a str, &'a str, &'a str)>) -> Self {
+    pub(super) fn new(secrets: impl Iterator<Item = (&'a str, &'a str, &'a str)>) -> Self {
         Self(secrets.map(|(path, key, text)| ((path, key), text)).collect())
     }
 
@@ -57,7 +57,7 @@ mod tests {
             ("/app", "THROUGH", "${IMPORTED}"),
             ("/other", "ELSEWHERE", "1"),
         ];
-        let written = Written::of(secrets.into_iter());
+        let unexpanded = UnexpandedSecrets::new(secrets.into_iter());
         for (text, resolves) in [
             ("${HOST}", true),
             ("a${URL}b${HOST}", true),
@@ -73,9 +73,9 @@ mod tests {
             ("${HOST}${IMPORTED}", false),
             ("${prod.other.X}${IMPORTED}", false),
         ] {
-            assert_eq!(written.resolves_in(Some("/app"), text), resolves, "{text}");
+            assert_eq!(unexpanded.resolves_in(Some("/app"), text), resolves, "{text}");
         }
-        assert!(written.resolves_in(None, "${prod.other.X}"));
-        assert!(!written.resolves_in(None, "${HOST}"));
+        assert!(unexpanded.resolves_in(None, "${prod.other.X}"));
+        assert!(!unexpanded.resolves_in(None, "${HOST}"));
     }
 }

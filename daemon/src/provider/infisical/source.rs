@@ -67,22 +67,22 @@ impl Infisical {
             }
             None => listing.begin(registered).await?,
         }
-        listing.go_on().await?;
-        Ok(listing.end())
+        listing.read_remainder().await?;
+        Ok(listing.finish())
     }
 }
 
 impl SourceListing<'_> {
-    /// Lists the source by one request; what that does not show is left for [`Self::go_on`].
+    /// Lists the source by one request; what that does not show is left for [`Self::read_remainder`].
     async fn begin(&mut self, registered: &BTreeSet<String>) -> Result<(), ProviderError> {
         let contents = self.provider.read(self.project, &self.source).await?;
         if !self.source.recursive {
-            return self.take(self.source.clone(), contents.slots);
+            return self.add(self.source.clone(), contents.slots);
         }
         let has_imports = contents.has_imports;
         let mut directories: BTreeMap<String, HashMap<CacheKey, Slot>> = BTreeMap::new();
-        for (at, slot) in contents.slots {
-            directories.entry(at.path.to_string()).or_default().insert(at, slot);
+        for (key, slot) in contents.slots {
+            directories.entry(key.path.to_string()).or_default().insert(key, slot);
         }
         if directories.len() > MAX_DIRECTORIES {
             return Err(ProviderError::Misbehaved(format!(
@@ -92,7 +92,7 @@ impl SourceListing<'_> {
         }
         if !has_imports {
             let slots = directories.into_values().flatten().collect();
-            return self.take(self.source.clone(), slots);
+            return self.add(self.source.clone(), slots);
         }
         for path in registered.iter().chain([&self.source.path]) {
             directories.entry(path.clone()).or_default();
@@ -100,24 +100,24 @@ impl SourceListing<'_> {
         self.begin_with_imports(directories).await
     }
 
-    /// Keeps the directories without imports as listed, and leaves those with imports for [`Self::go_on`]: a
+    /// Keeps the directories without imports as listed, and leaves those with imports for [`Self::read_remainder`]: a
     /// recursive listing does not say which directory has an import.
     async fn begin_with_imports(
         &mut self,
         directories: BTreeMap<String, HashMap<CacheKey, Slot>>,
     ) -> Result<(), ProviderError> {
         // Reading imports needs a permission of its own, and has a rate limit of its own.
-        let mut may_ask = true;
+        let mut may_read_imports = true;
         for (path, slots) in directories {
-            let has_imports = match may_ask {
+            let has_imports = match may_read_imports {
                 true => self.provider.has_imports(self.project, &path).await,
                 false => Ok(true),
             };
             match has_imports {
-                Ok(false) => self.take(self.directory(&path), slots)?,
+                Ok(false) => self.add(self.directory(&path), slots)?,
                 Ok(true) => self.remainder.directories.push_back(path),
                 Err(error) => {
-                    may_ask = matches!(error, ProviderError::NotFound(_));
+                    may_read_imports = matches!(error, ProviderError::NotFound(_));
                     self.remainder.directories.push_back(path);
                 }
             }
@@ -125,13 +125,13 @@ impl SourceListing<'_> {
         Ok(())
     }
 
-    /// Lists the remainder, as far as the provider allows.
-    async fn go_on(&mut self) -> Result<(), ProviderError> {
+    /// Lists the remainder, until an error that concerns the next requests too.
+    async fn read_remainder(&mut self) -> Result<(), ProviderError> {
         while let Some(path) = self.remainder.directories.pop_front() {
             let scope = self.directory(&path);
             let read = self.provider.read(self.project, &scope).await;
             match read {
-                Ok(Contents { slots, .. }) => self.take(scope, slots)?,
+                Ok(Contents { slots, .. }) => self.add(scope, slots)?,
                 Err(error) if self.ends_listing(&error) => {
                     self.remainder.directories.push_front(path);
                     self.listed.incomplete = Some(error);
@@ -142,47 +142,47 @@ impl SourceListing<'_> {
             }
         }
         while self.listed.incomplete.is_none()
-            && let Some(at) = self.remainder.keys.pop_front()
+            && let Some(key) = self.remainder.keys.pop_front()
         {
-            self.get(at).await?;
+            self.read_key(key).await?;
         }
         Ok(())
     }
 
-    async fn get(&mut self, at: CacheKey) -> Result<(), ProviderError> {
-        match self.provider.by_name(self.project, &at, View::Expanded).await {
+    async fn read_key(&mut self, key: CacheKey) -> Result<(), ProviderError> {
+        match self.provider.by_name(self.project, &key, View::Expanded).await {
             Ok(value) => {
                 self.bytes += value.expose_secret().len();
-                self.listed.listing.found.push((at, value));
+                self.listed.listing.found.push((key, value));
                 return self.within_bounds();
             }
-            Err(ProviderError::Denied(why)) => self.listed.listing.denied.push((at, why)),
+            Err(ProviderError::Denied(why)) => self.listed.listing.denied.push((key, why)),
             Err(error) if self.ends_listing(&error) => {
-                self.remainder.keys.push_front(at);
+                self.remainder.keys.push_front(key);
                 self.listed.incomplete = Some(error);
             }
-            Err(error) => self.listed.listing.unread.push((at, error.to_string())),
+            Err(error) => self.listed.listing.unread.push((key, error.to_string())),
         }
         Ok(())
     }
 
     /// Adds the contents of a scope.
-    fn take(
+    fn add(
         &mut self,
         scope: ListingScope,
         slots: HashMap<CacheKey, Slot>,
     ) -> Result<(), ProviderError> {
         let listing = &mut self.listed.listing;
         listing.scopes.push(scope);
-        for (at, slot) in slots {
+        for (key, slot) in slots {
             match slot {
                 Slot::Value(value) => {
                     self.bytes += value.expose_secret().len();
-                    listing.found.push((at, value));
+                    listing.found.push((key, value));
                 }
-                Slot::ByName => self.remainder.keys.push_back(at),
-                Slot::Denied(why) => listing.denied.push((at, why)),
-                Slot::Unread(why) => listing.unread.push((at, why)),
+                Slot::ByName => self.remainder.keys.push_back(key),
+                Slot::Denied(why) => listing.denied.push((key, why)),
+                Slot::Unread(why) => listing.unread.push((key, why)),
             }
         }
         self.within_bounds()
@@ -207,14 +207,14 @@ impl SourceListing<'_> {
         ListingScope { path: path.to_owned(), recursive: false, ..self.source.clone() }
     }
 
-    /// Ends the listing; keeps the remainder for the next one.
-    fn end(mut self) -> Listed {
+    /// The result; keeps the remainder for the next listing.
+    fn finish(mut self) -> Listed {
         if self.listed.incomplete.is_some() {
             let later = self
                 .remainder
                 .keys
                 .iter()
-                .map(|at| (at.clone(), "it is read by the next refresh".to_owned()));
+                .map(|key| (key.clone(), "it is read by the next refresh".to_owned()));
             self.listed.listing.unread.extend(later);
             self.provider.remainders.keep(self.source, self.remainder);
         }

@@ -54,7 +54,7 @@ impl SecretWriter for Infisical {
         &self,
         target: &WriteTarget,
     ) -> Result<HashMap<String, Option<SecretBytes>>, ProviderError> {
-        let project = self.project(&target.project).map_err(ProviderError::Misbehaved)?;
+        let project = self.project(&target.project)?;
         let path = normal_path(&target.path);
         let environment = target.environment.as_deref().unwrap_or(&project.environment);
         let directory = DirectoryRef { project_id: &project.id, environment, path: &path };
@@ -67,7 +67,7 @@ impl SecretWriter for Infisical {
     }
 
     async fn make_directory(&self, target: &WriteTarget) -> Result<(), ProviderError> {
-        let project = self.project(&target.project).map_err(ProviderError::Misbehaved)?;
+        let project = self.project(&target.project)?;
         let path = normal_path(&target.path);
         let environment = target.environment.as_deref().unwrap_or(&project.environment);
         let api = self.api()?;
@@ -92,7 +92,7 @@ impl SecretWriter for Infisical {
         mode: WriteMode,
         secrets: &[&(String, SecretBytes)],
     ) -> Result<(), ProviderError> {
-        let project = self.project(&target.project).map_err(ProviderError::Misbehaved)?;
+        let project = self.project(&target.project)?;
         let path = normal_path(&target.path);
         let environment = target.environment.as_deref().unwrap_or(&project.environment);
         let directory = DirectoryRef { project_id: &project.id, environment, path: &path };

@@ -5,11 +5,11 @@ use crate::provider::ProviderError;
 /// Counts of answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ProviderCounters {
-    /// Requests that brought what they asked for.
+    /// Successful requests.
     pub succeeded: u64,
-    /// No answer, a failure of the server, or an answer of something in its place.
+    /// Requests without a proper answer: no connection, a timeout, an internal error, a gateway's answer.
     pub unreachable: u64,
-    /// Answers that asked to wait.
+    /// Answers that requested a pause.
     pub throttled: u64,
     /// Failed logins.
     pub unauthenticated: u64,

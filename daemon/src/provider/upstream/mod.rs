@@ -8,17 +8,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::reference::Reference;
-use crate::provider::Source;
+use crate::provider::{Source, configured_name};
 
 pub(crate) use counters::ProviderCounters;
 pub(crate) use health::CallError;
 pub use health::Upstream;
 pub(crate) use scopes::{Call, Route};
 
-/// Parts a workload's name from a key in the names that psi makes.
+/// Separates the workload's name from the key in the podman names of secrets.
 const SEPARATOR: &str = "--";
 
-/// What the config says of providers and workloads.
+/// The providers and the workloads of the config.
 #[derive(Default)]
 pub struct Upstreams {
     /// By name.
@@ -27,23 +27,28 @@ pub struct Upstreams {
     pub workloads: BTreeMap<String, Workload>,
 }
 
-/// A quadlet unit, and the folders that its secrets come from.
+/// A quadlet unit, and the sources of its secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
     /// The provider's name.
     pub provider: String,
-    /// Units that its unit is to start after.
+    /// The units after which its unit starts.
     pub depends_on: Vec<String>,
-    /// The keys that are to be files in `/run/secrets`, not variables.
+    /// The keys that become files in `/run/secrets` instead of variables.
     pub mount: Vec<String>,
-    /// The folders; of two with one key, the later one wins.
+    /// The directories; if two have the same key, the later one wins.
     pub sources: Vec<Source>,
 }
 
 impl Upstreams {
-    /// The references that `WORKLOAD--KEY` may mean, best first.
+    /// The provider that a reference names.
+    pub fn provider(&self, name: &str) -> Option<&Arc<Upstream>> {
+        self.providers.get(configured_name(name))
+    }
+
+    /// The references that `WORKLOAD--KEY` may mean, in the order of preference.
     pub fn by_name(&self, name: &str) -> Vec<Reference> {
-        // A workload's name may hold the separator, and so may a key: every split that fits counts.
+        // A workload's name and a key may contain the separator, so every split is tried.
         name.match_indices(SEPARATOR)
             .filter_map(|(at, _)| {
                 Some((self.workload_of(&name[..at])?, &name[at + SEPARATOR.len()..]))
@@ -67,8 +72,8 @@ impl Upstreams {
     }
 }
 
-/// What begins the podman names of a workload's secrets. Of a template unit, `worker@`, the sign is left
-/// out: podman before 4.7 takes it in no name.
+/// The prefix of the podman names of a workload's secrets. It omits the `@` of a template unit, which podman before
+/// 4.7 does not accept in names.
 pub(crate) fn prefix_of(workload: &str) -> String {
     format!("{}{SEPARATOR}", workload.strip_suffix('@').unwrap_or(workload))
 }
@@ -78,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_means_the_later_source_first() {
+    fn later_source_is_preferred() {
         let source =
             |path: &str| Source { project: "p".into(), path: path.into(), recursive: false };
         let workload = |paths: &[&str]| Workload {

@@ -88,7 +88,7 @@ impl Call {
     /// A lookup of one key.
     pub(crate) fn for_key(key: &CacheKey, identity: String) -> Self {
         Self {
-            caller: Caller::Anybody,
+            caller: Caller::Routine,
             identity,
             route: Route::Get,
             directory: (key.namespace.clone(), Arc::clone(&key.path)),
@@ -126,7 +126,7 @@ impl Directories {
         if let Some(state) = self.0.get_mut(&call.directory) {
             state.breaker.cancelled(permit);
         }
-        self.forget_if_well(&call.directory);
+        self.forget_if_healthy(&call.directory);
     }
 
     /// Records how a call ended.
@@ -155,13 +155,13 @@ impl Directories {
                 (state.is_slow, state.failed_key) = (false, None);
             }
         }
-        self.forget_if_well(&call.directory);
+        self.forget_if_healthy(&call.directory);
     }
 
     /// Why a lookup with a cached value need not call for the directory now.
     pub(super) fn known_failure(&self, directory: &Directory, now: Instant) -> Option<String> {
         let breaker = &self.0.get(directory)?.breaker;
-        match breaker.check(Caller::Anybody, now) {
+        match breaker.check(Caller::Routine, now) {
             Err(why) => Some(why.to_owned()),
             Ok(()) => breaker.is_slow(now).then(|| "it does not answer".into()),
         }
@@ -173,7 +173,7 @@ impl Directories {
         if !state.is_slow || !state.breaker.is_open() {
             return None;
         }
-        state.breaker.check(Caller::Anybody, now).err()
+        state.breaker.check(Caller::Routine, now).err()
     }
 
     /// The number of directories with a slow call.
@@ -181,8 +181,8 @@ impl Directories {
         self.0.values().filter(|state| state.breaker.is_slow(now)).count()
     }
 
-    fn forget_if_well(&mut self, directory: &Directory) {
-        if self.0.get(directory).is_some_and(DirectoryState::is_well) {
+    fn forget_if_healthy(&mut self, directory: &Directory) {
+        if self.0.get(directory).is_some_and(DirectoryState::is_healthy) {
             self.0.remove(directory);
         }
     }
@@ -211,7 +211,7 @@ impl DirectoryState {
         **self.failed_key.get_or_insert_with(|| key.into()) == *key
     }
 
-    fn is_well(&self) -> bool {
+    fn is_healthy(&self) -> bool {
         self.breaker.is_idle() && self.breaker.outage().is_none() && self.failed_key.is_none()
     }
 }

@@ -47,8 +47,8 @@ struct State {
     key: Option<Key>,
     /// Changes that could not be written yet; `None` for a cleared subject.
     pending: BTreeMap<String, Option<Subject>>,
-    /// The last error, which is logged once.
-    failure: Option<String>,
+    /// The last error, so that it is logged once.
+    logged_error: Option<String>,
 }
 
 /// A failed login that still blocks the next attempt.
@@ -199,7 +199,7 @@ impl Shared {
         match written {
             Ok(()) => {
                 state.pending.clear();
-                state.failure = None;
+                state.logged_error = None;
             }
             Err(error) => state.log(format!(
                 "{} cannot be written: {error}; until then, a restart forgets which logins and PINs \
@@ -226,10 +226,10 @@ impl State {
         }
     }
 
-    fn log(&mut self, failure: String) {
-        if self.failure.as_ref() != Some(&failure) {
-            tracing::warn!("{failure}");
-            self.failure = Some(failure);
+    fn log(&mut self, error: String) {
+        if self.logged_error.as_ref() != Some(&error) {
+            tracing::warn!("{error}");
+            self.logged_error = Some(error);
         }
     }
 }

@@ -23,7 +23,7 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(600);
 
 /// A task that runs as long as psid does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Task {
+pub(crate) enum Task {
     /// Opens the key, and retries until it opens.
     Key,
     /// Refreshes by the schedule.
@@ -42,7 +42,7 @@ pub enum Task {
 
 /// The supervised tasks and their state.
 #[derive(Default)]
-pub struct Tasks {
+pub(crate) struct Tasks {
     records: Mutex<BTreeMap<Task, Record>>,
 }
 
@@ -56,7 +56,7 @@ struct Record {
 
 /// The state of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TaskReport {
+pub(crate) struct TaskReport {
     /// The task.
     pub task: Task,
     /// The number of crashes since the start.
@@ -66,7 +66,7 @@ pub struct TaskReport {
 }
 
 /// A running step of a task; it ends on drop.
-pub struct TaskStep {
+pub(crate) struct TaskStep {
     tasks: Arc<Tasks>,
     task: Task,
 }
@@ -83,7 +83,7 @@ impl Task {
     ];
 
     /// Its name, in the log and the metrics.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Key => "key",
             Self::Refresh => "refresh",
@@ -125,7 +125,7 @@ impl Task {
 
 impl Tasks {
     /// Runs `run` as a task until `stop`, and restarts it after each crash.
-    pub fn supervise<F>(
+    pub(crate) fn supervise<F>(
         self: &Arc<Self>,
         task: Task,
         stop: CancellationToken,
@@ -159,7 +159,7 @@ impl Tasks {
     }
 
     /// Records a crash for the log and the status.
-    pub fn note_crash(&self, task: Task) {
+    pub(crate) fn note_crash(&self, task: Task) {
         let crashes = {
             let mut records = self.records.lock();
             let record = records.entry(task).or_default();
@@ -178,13 +178,13 @@ impl Tasks {
     }
 
     /// Begins a step of a task, which is reported if it takes too long.
-    pub fn step(self: &Arc<Self>, task: Task) -> TaskStep {
+    pub(crate) fn step(self: &Arc<Self>, task: Task) -> TaskStep {
         self.records.lock().entry(task).or_default().busy_since = Some(Instant::now());
         TaskStep { tasks: Arc::clone(self), task }
     }
 
     /// The state of each task.
-    pub fn reports(&self, now: Instant) -> Vec<TaskReport> {
+    pub(crate) fn reports(&self, now: Instant) -> Vec<TaskReport> {
         let records = self.records.lock();
         let report = |task| {
             let record = records.get(&task).copied().unwrap_or_default();
@@ -196,7 +196,7 @@ impl Tasks {
     }
 
     /// A message for each task that crashed recently or is stalled.
-    pub fn degraded(&self, now: Instant) -> Vec<String> {
+    pub(crate) fn degraded(&self, now: Instant) -> Vec<String> {
         let last_crash = |task: Task| {
             let last_crash = self.records.lock().get(&task)?.last_crash?;
             let ago = now.saturating_duration_since(last_crash);
@@ -210,7 +210,7 @@ impl Tasks {
                 let ago = ago.as_secs();
                 reasons.push(format!(
                     "psid's {name} task crashed {times} since the start, {ago} s ago the last time, and {effect} \
-                     until it runs again; `journalctl -u psid` names the place, please report it"
+                     until it runs again; please report it with the output of `journalctl -u psid`"
                 ));
             }
             if let Some(stalled) = stalled {

@@ -297,7 +297,7 @@ mod tests {
     /// psi-driver's parser and clap agree on each verb.
     #[test]
     fn verbs_parse_alike_in_both_programs() {
-        for words in [
+        for line in [
             &["lookup"][..],
             &["store"],
             &["store", "--literal"],
@@ -308,18 +308,18 @@ mod tests {
             &["health"],
         ] {
             let args: Vec<OsString> =
-                std::iter::once(&"psictl").chain(words).map(OsString::from).collect();
+                std::iter::once(&"psictl").chain(line).map(OsString::from).collect();
             let verb = Verb::parse(&args).unwrap();
             match CommandLine::try_parse_from(&args).ok().unwrap().command {
-                Command::Driver(command) => assert_eq!(command.verb(), verb, "{words:?}"),
-                _ => panic!("{words:?} is no verb"),
+                Command::Driver(command) => assert_eq!(command.verb(), verb, "{line:?}"),
+                _ => panic!("{line:?} is not a verb"),
             }
         }
     }
 
     #[test]
-    fn other_command_lines_are_no_verbs() {
-        for words in [
+    fn parse_rejects_other_command_lines() {
+        for line in [
             &[][..],
             &["lookup", "-h"],
             &["store", "--literal", "--reference"],
@@ -332,8 +332,8 @@ mod tests {
             &[""],
         ] {
             let args: Vec<OsString> =
-                std::iter::once(&"psi-driver").chain(words).map(OsString::from).collect();
-            assert_eq!(Verb::parse(&args), None, "{words:?}");
+                std::iter::once(&"psi-driver").chain(line).map(OsString::from).collect();
+            assert_eq!(Verb::parse(&args), None, "{line:?}");
         }
         assert_eq!(Verb::parse(&[]), None);
     }

@@ -14,7 +14,7 @@ use psi_proto::v1::{
 };
 use serde_json::Value;
 
-use crate::client::{Checked, Printable, is_id, nothing_to_check, texts};
+use crate::client::{Checked, InvalidMessage, Printable, is_id, nothing_to_check, texts};
 
 texts! {
     DrillStarted { would_fail, unknown, unknown_reasons }
@@ -85,7 +85,7 @@ nothing_to_check!(
 );
 
 impl Checked for RestorableResponse {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), InvalidMessage> {
         self.secrets.iter().try_for_each(|secret| {
             is_id(&secret.id)?;
             is_name_or_none(&secret.name)
@@ -94,26 +94,26 @@ impl Checked for RestorableResponse {
 }
 
 impl Checked for Registration {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), InvalidMessage> {
         is_id(&self.id)?;
         is_name_or_none(&self.name)?;
         // `gc` looks there, as root.
         if !self.store.is_empty() && !Path::new(&self.store).is_absolute() {
-            return Err("the store of an id is no absolute path".to_owned());
+            return Err(InvalidMessage("the store of an id is no absolute path".to_owned()));
         }
-        check_text(check::without_controls("the store", &self.store))
+        Ok(check::without_controls("the store", &self.store)?)
     }
 }
 
 /// A shell gets it, in single quotes.
 impl Checked for SealResponse {
-    fn check(&self) -> Result<(), String> {
-        check_text(check::without_controls("the reference", &self.reference))
+    fn check(&self) -> Result<(), InvalidMessage> {
+        Ok(check::without_controls("the reference", &self.reference)?)
     }
 }
 
 impl Checked for PlanEvent {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), InvalidMessage> {
         match &self.event {
             Some(Planned::Workload(workload)) => is_workload(workload),
             Some(Planned::Source(_)) | None => Ok(()),
@@ -121,51 +121,50 @@ impl Checked for PlanEvent {
     }
 }
 
-fn is_workload(workload: &PlannedWorkload) -> Result<(), String> {
+fn is_workload(workload: &PlannedWorkload) -> Result<(), InvalidMessage> {
     // Nothing is set up for one that has an error; people read its name.
     if !workload.error.is_empty() {
-        return check_text(check::without_controls("the workload", &workload.name));
+        return Ok(check::without_controls("the workload", &workload.name)?);
     }
-    check_text(check::workload(&workload.name))?;
+    check::workload(&workload.name)?;
     // A shorter one would make other secrets of podman's the workload's, to be pruned.
     let prefix = format!("{}--", workload.name.trim_end_matches('@'));
     if workload.prefix != prefix {
-        return Err(format!("the names of {}'s secrets do not begin with {prefix}", workload.name));
+        return Err(InvalidMessage(format!(
+            "the names of {}'s secrets do not begin with {prefix}",
+            workload.name
+        )));
     }
-    workload.depends_on.iter().try_for_each(|unit| check_text(check::unit(unit)))?;
+    workload.depends_on.iter().try_for_each(|unit| check::unit(unit))?;
     workload.secrets.iter().try_for_each(|secret| is_secret(secret, &prefix))
 }
 
-fn is_secret(secret: &PlannedSecret, prefix: &str) -> Result<(), String> {
+fn is_secret(secret: &PlannedSecret, prefix: &str) -> Result<(), InvalidMessage> {
     secret.ids.iter().try_for_each(|id| is_id(id))?;
-    check_text(check::without_controls("the key", &secret.key))?;
-    check_text(check::without_controls("the reference", &secret.reference))?;
+    check::without_controls("the key", &secret.key)?;
+    check::without_controls("the reference", &secret.reference)?;
     if !secret.error.is_empty() {
         return Ok(());
     }
-    check_text(check::secret_name(&secret.name))?;
+    check::secret_name(&secret.name)?;
     if secret.name.strip_prefix(prefix) != Some(secret.key.as_str()) {
-        return Err(format!("the secret {} is not {prefix} and its key", secret.name));
+        return Err(InvalidMessage(format!(
+            "the secret {} is not {prefix} and its key",
+            secret.name
+        )));
     }
     // Podman would store anything else as the value.
     let reference = serde_json::from_str::<Value>(&secret.reference);
     if !reference.is_ok_and(|reference| reference["provider"].is_string()) {
-        return Err(format!("the reference of {} names no provider", secret.name));
+        return Err(InvalidMessage(format!("the reference of {} names no provider", secret.name)));
     }
     // A line of a unit has both: `Secret=NAME,type=env,target=KEY`.
-    check_text(if secret.mount {
-        check::file_name(&secret.key)
-    } else {
-        check::variable(&secret.key)
-    })
+    let check_key = if secret.mount { check::file_name } else { check::variable };
+    Ok(check_key(&secret.key)?)
 }
 
-fn is_name_or_none(name: &str) -> Result<(), String> {
-    if name.is_empty() { Ok(()) } else { check_text(check::foreign_secret_name(name)) }
-}
-
-fn check_text(checked: Result<(), check::InvalidText>) -> Result<(), String> {
-    checked.map_err(|error| error.to_string())
+fn is_name_or_none(name: &str) -> Result<(), InvalidMessage> {
+    if name.is_empty() { Ok(()) } else { Ok(check::foreign_secret_name(name)?) }
 }
 
 #[cfg(test)]
@@ -192,7 +191,7 @@ mod tests {
         }
     }
 
-    fn plan(change: impl Fn(&mut PlannedWorkload)) -> Result<(), String> {
+    fn plan(change: impl Fn(&mut PlannedWorkload)) -> Result<(), InvalidMessage> {
         let mut workload = PlannedWorkload {
             name: "app".into(),
             prefix: "app--".into(),
@@ -225,14 +224,14 @@ mod tests {
     ];
 
     #[test]
-    fn a_plan_of_names_passes_and_one_with_a_line_of_a_unit_does_not() {
+    fn check_accepts_a_plan_of_names_and_rejects_unit_lines() {
         plan(|_| {}).unwrap();
         for text in
             ["a\n[Service]\nExecStartPre=/bin/id", "a,type=mount", "../../etc/cron.d/x", "", "%h"]
         {
             for (number, field) in FIELDS.iter().enumerate() {
                 let error = plan(|workload| field(workload, text)).expect_err(text);
-                assert!(!error.contains(char::is_control), "{number}: {error}");
+                assert!(!error.0.contains(char::is_control), "{number}: {error}");
             }
         }
         plan(|workload| workload.secrets[0].ids.push("../x".into())).unwrap_err();
@@ -245,12 +244,12 @@ mod tests {
         // A secret that cannot be set up is still reported, on one line.
         plan(|workload| {
             workload.secrets[0].key = "a b".into();
-            workload.secrets[0].error = "no name of a variable".into();
+            workload.secrets[0].error = "not a valid name of a variable".into();
         })
         .unwrap();
         plan(|workload| {
             workload.secrets[0].key = "a\nb".into();
-            workload.secrets[0].error = "no name of a variable".into();
+            workload.secrets[0].error = "not a valid name of a variable".into();
         })
         .unwrap_err();
     }
@@ -322,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_of_any_message_arrives_as_it_is() {
+    fn checked_escapes_each_text_of_every_message() {
         const TEXT: &str = "a\u{1b}\n[Service]";
         let counts = [
             taken::<ListResponse>(TEXT),
@@ -355,7 +354,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_passes_is_one_word_of_a_unit(text in "[a-zA-Z0-9_.@%,=/\\n\\t\" \u{1b}\u{9b}-]{0,12}") {
+        fn accepted_names_are_one_word_of_a_unit(text in "[a-zA-Z0-9_.@%,=/\\n\\t\" \u{1b}\u{9b}-]{0,12}") {
             for field in FIELDS {
                 if plan(|workload| field(workload, &text)).is_ok() {
                     let plain = |c: char| c.is_ascii_alphanumeric() || "_.@:\\-".contains(c);

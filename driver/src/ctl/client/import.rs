@@ -1,4 +1,4 @@
-//! The call that brings secrets to a provider.
+//! The call that imports secrets into a provider.
 
 use psi_proto::v1::{ImportRequest, ImportResponse};
 

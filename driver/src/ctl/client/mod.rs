@@ -37,7 +37,7 @@ impl Client {
         self.call(ADMIN, "Status", &StatusRequest { verify })
     }
 
-    /// Hands each event over as it comes.
+    /// Calls `on_event` for each event as it arrives.
     pub(crate) fn refresh(
         &self,
         request: &RefreshRequest,
@@ -46,7 +46,7 @@ impl Client {
         self.stream(ADMIN, "Refresh", request, on_event)
     }
 
-    /// Hands each event over as it comes. It ends with this process, however that ends.
+    /// Calls `on_event` for each event as it arrives. The drill ends with the connection.
     pub(crate) fn drill(
         &self,
         span: Duration,
@@ -85,7 +85,7 @@ impl Client {
             .map(|answer| SecretBytes::new(answer.recovery_key))
     }
 
-    /// Seals a secret to the token's key; the reference that podman is to be given.
+    /// Seals a secret to the token's key and returns its reference.
     pub(crate) fn seal(&self, data: &SecretBytes) -> Result<String, CliError> {
         let request = SealRequest { data: data.expose_secret().to_vec() };
         self.call::<SealResponse>(HSM, "Seal", &request).map(|answer| answer.reference)

@@ -13,7 +13,7 @@ use crate::error::CliError;
 const WORKLOADS: &str = "/psi.v1.WorkloadAdmin";
 
 impl Client {
-    /// What the workloads want registered; hands each source over as it is pulled.
+    /// The plans of all workloads; calls `on_source` for each source when it was pulled.
     pub(crate) fn plan(
         &self,
         pull: bool,
@@ -23,7 +23,7 @@ impl Client {
         self.stream(WORKLOADS, "Plan", &PlanRequest { pull }, &mut |event: PlanEvent| {
             match (event.event, planned.last_mut()) {
                 (Some(Event::Source(source)), _) => on_source(source),
-                // A workload of many secrets comes in parts.
+                // A workload with many secrets arrives in several messages.
                 (Some(Event::Workload(more)), Some(last)) if last.name == more.name => {
                     last.secrets.extend(more.secrets);
                 }

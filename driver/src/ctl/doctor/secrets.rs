@@ -102,7 +102,7 @@ impl Inventory {
         registered.filter(|one| one.needs_key).map(|one| self.name(&one.id)).collect()
     }
 
-    /// Secrets of podman that psid has no registration of (PR #29 of the Python PSI).
+    /// Secrets of podman that psid has no registration of (version 1, pull request 29).
     fn unknown(&self) -> Option<Finding> {
         let registered = self.registered.as_ref()?;
         let unknown: Vec<&str> = self
@@ -165,7 +165,7 @@ impl Inventory {
         let of_psi = |same: &&[Secret]| same.iter().any(Secret::names_psi);
         let all = self.secrets.duplicates().filter(of_psi).map(|same| {
             let names = same.iter().take(1).map(|secret| secret.name.as_str());
-            Finding::warning(podman::duplicate_names(same), "")
+            Finding::warning(podman::duplicate_names(same).to_string(), "")
                 .of("secret-doubled")
                 .affecting(names)
         });
@@ -189,7 +189,7 @@ impl Inventory {
             };
             findings.push(Finding::error(
                 format!(
-                    "podman runs the Python PSI's commands for {}, which work only while the Python PSI runs{token}: {}",
+                    "podman runs commands of psi version 1 for {}, which work only while that runs{token}: {}",
                     counted(python.len(), "secret"),
                     named(python.iter().map(|secret| secret.name.as_str()))
                 ),
@@ -270,7 +270,7 @@ fn reason_of(one: &Registration) -> String {
     if reason.is_empty() { one.description.clone() } else { reason.to_owned() }
 }
 
-/// Whether the commands are the Python PSI's: curl or a container. This psi's contain psi-driver.
+/// Whether the commands are version 1's: curl or a container. This version's contain psi-driver.
 fn is_of_python_psi(secret: &Secret) -> bool {
     secret.options.get("lookup").is_some_and(|lookup| !lookup.contains("psi-driver"))
 }

@@ -1,4 +1,4 @@
-//! The quadlets: the secrets of their drop-ins must exist, and nothing of the Python PSI may interfere.
+//! The quadlets: the secrets of their drop-ins must exist, and no unit of version 1 may interfere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,7 +11,7 @@ use super::secrets::Inventory;
 use crate::ctl::setup::DropIn;
 use crate::ctl::wording::counted;
 
-/// The name of the Python PSI's drop-ins.
+/// The name of version 1's drop-ins.
 const OLD_DROP_IN: &str = "50-secrets.conf";
 /// The directory of units other than quadlets.
 const UNITS: &str = "/etc/systemd/system";
@@ -64,7 +64,7 @@ pub(super) fn findings(quadlets: &Path, inventory: &Inventory) -> Vec<Finding> {
     findings
 }
 
-/// The Python PSI's drop-ins name the same secrets again, and its setup removes and recreates them each hour.
+/// Version 1's drop-ins name the same secrets again, and its setup removes and recreates them each hour.
 fn of_python_psi(quadlets: &Path) -> Vec<Finding> {
     let drop_ins = entries(quadlets).into_iter().map(|directory| directory.join(OLD_DROP_IN));
     let drop_ins: Vec<String> =
@@ -79,7 +79,7 @@ fn of_python_psi(quadlets: &Path) -> Vec<Finding> {
         findings.push(
             Finding::warning(
                 format!(
-                    "drop-ins of the Python PSI are still installed: {}",
+                    "drop-ins of psi version 1 are still installed: {}",
                     named(drop_ins.iter().map(String::as_str))
                 ),
                 "remove them once `psictl setup` has written psi's drop-ins",
@@ -91,7 +91,7 @@ fn of_python_psi(quadlets: &Path) -> Vec<Finding> {
         findings.push(
             Finding::warning(
                 format!(
-                    "units of the Python PSI are still installed and recreate podman's secrets: {}",
+                    "units of psi version 1 are still installed and recreate podman's secrets: {}",
                     named(units.iter().map(String::as_str))
                 ),
                 "stop them with `systemctl disable --now`, then remove them",

@@ -42,11 +42,11 @@ impl Source {
             several => {
                 return Err(CliError::without_remedy(
                     Exit::BadInput,
-                    podman::duplicate_names(several),
+                    podman::duplicate_names(several).to_string(),
                 ));
             }
         };
-        let none = |why: String| {
+        let none = |why: &dyn std::fmt::Display| {
             CliError::new(
                 Exit::BadInput,
                 format!("the value of {shown} cannot be read: {why}"),
@@ -59,10 +59,10 @@ impl Source {
                 let mut values = files.values(&ids([secret]))?;
                 values
                     .remove(&secret.id)
-                    .ok_or_else(|| none("podman's file driver does not have it".into()))
+                    .ok_or_else(|| none(&"podman's file driver does not have it"))
             }
-            ("shell", Some(lookup)) => resolve(lookup, secret.id).map_err(none),
-            (driver, _) => Err(none(format!("secrets of the {driver} driver cannot be read"))),
+            ("shell", Some(lookup)) => resolve(lookup, secret.id).map_err(|why| none(&why)),
+            (driver, _) => Err(none(&format!("secrets of the {driver} driver cannot be read"))),
         }
     }
 }

@@ -112,7 +112,7 @@ fn finish(mut command: Command) -> Result<Finished, CliError> {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             error: error.strip_prefix("psid: ").unwrap_or(error).to_owned(),
         }),
-        None => Err(psid::ended_oddly(output.status)),
+        None => Err(psid::unknown_status(output.status)),
     }
 }
 

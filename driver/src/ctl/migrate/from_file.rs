@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
-use psi_common::{Exit, Paths, SecretBytes, SecretId};
+use psi_common::{Exit, Paths, Problem, SecretBytes, SecretId};
 use psi_proto::v1::{PlannedSecret, StoreKind};
 
 use super::{Data, HostState, PlannedRegistration, SourceStore};
@@ -64,11 +64,13 @@ impl SourceStore for FileStore<'_> {
         secret.driver == "file"
     }
 
-    fn plan(&self, secret: &Secret) -> Result<PlannedRegistration<'_>, String> {
-        let value = self
-            .values
-            .get(&secret.id)
-            .ok_or("podman's file driver has no value of it; remove it with `podman secret rm`, then create it again")?;
+    fn plan(&self, secret: &Secret) -> Result<PlannedRegistration<'_>, Problem> {
+        let value = self.values.get(&secret.id).ok_or_else(|| {
+            Problem::new(
+                "podman's file driver has no value of it",
+                "remove it with `podman secret rm`, then create it again",
+            )
+        })?;
         // The comparison that follows checks the value of the former run.
         if self.host.registered.contains_key(&secret.id) {
             return Ok(PlannedRegistration {

@@ -1,29 +1,29 @@
-//! The Python PSI: its podman secrets have its commands, and its mappings are references that psid understands.
+//! Version 1, the Python PSI: podman has its commands, and its mappings are references that psid reads.
 
 use std::path::PathBuf;
 
-use psi_common::{MAX_SECRET_BYTES, Paths, SecretBytes};
+use psi_common::{MAX_SECRET_BYTES, Paths, Problem, SecretBytes};
 use psi_proto::v1::StoreKind;
 
 use super::{Data, HostState, PlannedRegistration, SourceStore};
 use crate::ctl::args::MigrateOptions;
 use crate::ctl::podman::{Directory, Secret, resolve};
 
-/// The Python PSI, or a psi-driver at another path.
-pub(super) struct PythonPsi<'a> {
+/// Version 1, or a psi-driver at another path.
+pub(super) struct VersionOne<'a> {
     host: &'a HostState,
     /// The directory of its mappings.
     state: PathBuf,
 }
 
-impl<'a> PythonPsi<'a> {
+impl<'a> VersionOne<'a> {
     pub(super) fn open(paths: &Paths, host: &'a HostState, options: &MigrateOptions) -> Self {
         let state = options.state.clone().unwrap_or_else(|| paths.state.clone());
         Self { host, state }
     }
 
     /// Its data of a secret: a mapping, which is not secret, or a value that its HSM sealed.
-    fn mapping(&self, secret: &Secret) -> Result<SecretBytes, String> {
+    fn mapping(&self, secret: &Secret) -> Result<SecretBytes, Problem> {
         // The directory may be another user's: a link or a FIFO in it is not followed.
         for path in [self.state.clone(), self.state.join("secrets")] {
             let directory = Directory::open(&path);
@@ -34,22 +34,25 @@ impl<'a> PythonPsi<'a> {
             match mapping {
                 Ok(Some(mapping)) => return Ok(mapping),
                 Ok(None) => {}
-                Err(error) => return Err(format!("{}: {error}; run it as root", path.display())),
+                Err(error) => {
+                    let what = format!("{}: {error}", path.display());
+                    return Err(Problem::new(what, "run it as root"));
+                }
             }
         }
-        Err(format!(
-            "psid has no registration of it and {} no mapping; give the Python PSI's directory with --state",
-            self.state.display()
+        Err(Problem::new(
+            format!("psid has no registration of it and {} no mapping", self.state.display()),
+            "give the state directory of version 1 with --state",
         ))
     }
 }
 
-impl SourceStore for PythonPsi<'_> {
+impl SourceStore for VersionOne<'_> {
     fn has(&self, secret: &Secret) -> bool {
         secret.names_psi() && !self.host.commands.matches(&secret.options)
     }
 
-    fn plan(&self, secret: &Secret) -> Result<PlannedRegistration<'_>, String> {
+    fn plan(&self, secret: &Secret) -> Result<PlannedRegistration<'_>, Problem> {
         if let Some(known) = self.host.registered.get(&secret.id) {
             return Ok(PlannedRegistration { what: known.description.clone(), data: None });
         }
@@ -58,7 +61,7 @@ impl SourceStore for PythonPsi<'_> {
         Ok(PlannedRegistration { what, data: Some((Data::Owned(mapping), StoreKind::Reference)) })
     }
 
-    /// Runs the old lookup command, which works as long as the Python PSI runs.
+    /// Runs the old lookup command, which works as long as version 1 runs.
     fn has_value(&self, secret: &Secret, value: &SecretBytes) -> Option<bool> {
         let lookup = secret.options.get("lookup")?;
         resolve(lookup, secret.id).ok().map(|own| own.same_as(value))

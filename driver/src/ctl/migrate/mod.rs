@@ -12,7 +12,7 @@ mod report;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 
-use psi_common::{Exit, Paths, SecretBytes, SecretId};
+use psi_common::{Exit, Paths, Problem, SecretBytes, SecretId};
 use psi_proto::v1::{Registration, StoreKind};
 
 use super::plaintext::Plaintext;
@@ -38,7 +38,7 @@ trait SourceStore {
     fn has(&self, secret: &Secret) -> bool;
 
     /// The registration that psid needs.
-    fn plan(&self, secret: &Secret) -> Result<PlannedRegistration<'_>, String>;
+    fn plan(&self, secret: &Secret) -> Result<PlannedRegistration<'_>, Problem>;
 
     /// Whether the store has this value; `None` if the store cannot be asked any more.
     fn has_value(&self, secret: &Secret, value: &SecretBytes) -> Option<bool>;
@@ -85,7 +85,7 @@ pub(crate) fn run(paths: &Paths, options: &MigrateOptions) -> Result<(), CliErro
     let host = HostState::load(paths, options)?;
     let old: Box<dyn SourceStore + '_> = match options.from {
         OldStore::File => Box::new(from_file::FileStore::open(paths, &host)?),
-        OldStore::Psi => Box::new(from_psi::PythonPsi::open(paths, &host, options)),
+        OldStore::Psi => Box::new(from_psi::VersionOne::open(paths, &host, options)),
     };
     let chosen = host.chosen(&*old, &options.names)?;
     let mut done = if options.dry_run {
@@ -104,10 +104,10 @@ pub(crate) fn run(paths: &Paths, options: &MigrateOptions) -> Result<(), CliErro
     result(&done)
 }
 
-/// Takes over the Python PSI's cache, which psid does.
+/// Lets psid take over the mappings and the cache of version 1.
 fn take_over(paths: &Paths, options: &MigrateOptions) -> Result<(), CliError> {
     if options.from != OldStore::Psi || !options.names.is_empty() {
-        let what = "--cache takes over all of the Python PSI's state, and nothing else";
+        let what = "--cache takes over the whole state of psi version 1, and no single secrets";
         return Err(CliError::new(Exit::Usage, what, "use it with --from psi, and without names"));
     }
     let mut args: Vec<&OsStr> = ["migrate", "--from", "psi"].map(OsStr::new).to_vec();
@@ -195,19 +195,19 @@ fn prepare_one(
     host: &HostState,
     old: &dyn SourceStore,
     secret: &Secret,
-) -> Result<(String, bool), String> {
+) -> Result<(String, bool), Problem> {
     let PlannedRegistration { what, data } = old.plan(secret)?;
     if let Some((data, kind)) = data {
         let stored = Client::new(paths, Deadline::Admin).store(secret.id, data.bytes(), kind);
-        stored.map_err(|failure| failure.to_string())?;
+        stored.map_err(CliError::into_problem)?;
     }
     let value = resolve(&host.commands.lookup(), secret.id)
-        .map_err(|why| format!("its lookup through psi fails: {why}"))?;
+        .map_err(|why| Problem::without_remedy(format!("its lookup through psi fails: {why}")))?;
     match old.has_value(secret, &value) {
-        Some(false) => {
-            Err("psi has another value than the old store; compare them, `psictl get` prints psi's"
-                .into())
-        }
+        Some(false) => Err(Problem::new(
+            "psi has another value than the old store",
+            "compare them, `psictl get` prints psi's",
+        )),
         same => Ok((what, same.is_some())),
     }
 }
@@ -239,12 +239,12 @@ impl Data<'_> {
 }
 
 impl Outcome {
-    fn note(&mut self, secret: &Secret, outcome: Result<(String, bool), String>) {
+    fn note(&mut self, secret: &Secret, outcome: Result<(String, bool), Problem>) {
         let name = secret.name.clone();
         match outcome {
             Ok((what, compared)) => self.moved.push(Moved { id: secret.id, name, what, compared }),
-            Err(why) => {
-                self.failed.insert(name, why);
+            Err(problem) => {
+                self.failed.insert(name, problem.to_string());
             }
         }
     }

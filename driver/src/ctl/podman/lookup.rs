@@ -1,7 +1,7 @@
 //! Runs the lookup command of a secret as podman's shell driver does: by `sh -c`, with podman's environment and
 //! the id (vendor/go.podman.io/common/pkg/secrets/shelldriver/shelldriver.go).
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -14,41 +14,58 @@ use psi_common::{MAX_SECRET_BYTES, SecretBytes, SecretId};
 
 use crate::client::wait;
 
-/// Podman itself waits without limit, for example for the Python PSI's curl when its server hangs.
+/// Podman itself waits without limit, for example for version 1's curl when its server hangs.
 const LIMIT: Duration = Duration::from_secs(30);
 /// How often the command is polled for its end, once it has closed its output.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// The bytes of a command's stderr that are kept.
 const MAX_STDERR: usize = 4_096;
 
-/// The value that `command` prints for `id`; `Err` is the cause of its failure.
-pub(crate) fn resolve(command: &str, id: SecretId) -> Result<SecretBytes, String> {
+/// The failure of a lookup command.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LookupError {
+    #[error("running sh: {0}")]
+    Shell(io::Error),
+    #[error("the command did not end within {} s", .0.as_secs())]
+    TimedOut(Duration),
+    /// The last line of its stderr.
+    #[error("{0}")]
+    Message(String),
+    #[error("the command failed without a message ({0})")]
+    Status(ExitStatus),
+}
+
+/// The value that `command` prints for `id`.
+pub(crate) fn resolve(command: &str, id: SecretId) -> Result<SecretBytes, LookupError> {
     resolve_within(command, id, LIMIT)
 }
 
-fn resolve_within(command: &str, id: SecretId, limit: Duration) -> Result<SecretBytes, String> {
+fn resolve_within(
+    command: &str,
+    id: SecretId,
+    limit: Duration,
+) -> Result<SecretBytes, LookupError> {
     let deadline = Instant::now() + limit;
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", command]).env("SECRET_ID", id.as_str());
     shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let mut child = shell.spawn().map_err(|cause| format!("running sh: {cause}"))?;
+    let mut child = shell.spawn().map_err(LookupError::Shell)?;
     let value = read(child.stdout.take(), MAX_SECRET_BYTES + 1);
     let stderr = read(child.stderr.take(), MAX_STDERR);
     let left = || deadline.saturating_duration_since(Instant::now());
-    let late = || format!("the command did not end within {} s", limit.as_secs());
     let value = value.recv_timeout(left()).map(SecretBytes::new);
     let (Ok(value), Ok(stderr)) = (value, stderr.recv_timeout(left())) else {
         kill(&mut child);
-        return Err(late());
+        return Err(LookupError::TimedOut(limit));
     };
-    let status = wait_until(&mut child, deadline).ok_or_else(late)?;
+    let status = wait_until(&mut child, deadline).ok_or(LookupError::TimedOut(limit))?;
     if status.success() {
         return Ok(value);
     }
     let stderr = String::from_utf8_lossy(&stderr);
     Err(match stderr.lines().rfind(|line| !line.trim().is_empty()) {
-        Some(line) => line.trim().to_owned(),
-        None => format!("the command failed without a message ({status})"),
+        Some(line) => LookupError::Message(line.trim().to_owned()),
+        None => LookupError::Status(status),
     })
 }
 
@@ -60,7 +77,7 @@ fn read(pipe: Option<impl Read + Send + 'static>, limit: usize) -> Receiver<Vec<
         let mut bytes = Vec::with_capacity(limit + 1);
         let mut pipe = pipe?;
         pipe.by_ref().take(limit as u64).read_to_end(&mut bytes).ok()?;
-        std::io::copy(&mut pipe, &mut std::io::sink()).ok()?;
+        io::copy(&mut pipe, &mut io::sink()).ok()?;
         sender.send(bytes).ok()
     });
     receiver
@@ -109,12 +126,14 @@ mod tests {
 
     #[test]
     fn resolve_reports_the_last_line_of_stderr() {
-        let why = resolve("echo one >&2; echo two >&2; echo value; exit 3", id()).unwrap_err();
+        let why = resolve("echo one >&2; echo two >&2; echo value; exit 3", id())
+            .unwrap_err()
+            .to_string();
         assert_eq!(why, "two");
-        let why = resolve("exit 7", id()).unwrap_err();
+        let why = resolve("exit 7", id()).unwrap_err().to_string();
         assert_eq!(why, "the command failed without a message (exit status: 7)");
         let verbose = "head -c 300000 /dev/zero | tr '\\0' x >&2; exit 1";
-        assert!(resolve(verbose, id()).unwrap_err().starts_with('x'));
+        assert!(resolve(verbose, id()).unwrap_err().to_string().starts_with('x'));
     }
 
     #[test]
@@ -122,7 +141,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let pid = directory.path().join("pid");
         let script = format!("sleep 600 & echo $! >{}; wait", pid.display());
-        let why = resolve_within(&script, id(), Duration::from_secs(1)).unwrap_err();
+        let why = resolve_within(&script, id(), Duration::from_secs(1)).unwrap_err().to_string();
         assert_eq!(why, "the command did not end within 1 s");
         let pid = std::fs::read_to_string(pid).unwrap();
         let status = std::path::PathBuf::from(format!("/proc/{}/stat", pid.trim()));

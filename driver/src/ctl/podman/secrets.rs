@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use psi_common::SecretId;
+use psi_common::{Problem, SecretId};
 use serde_json::Value;
 
 /// A secret as podman knows it.
@@ -80,7 +80,7 @@ pub(super) fn parse(secret: &Value) -> Option<Secret> {
 }
 
 impl Secret {
-    /// Whether its commands name psi: this one or the Python PSI.
+    /// Whether its commands are psi's, of this version or version 1.
     pub(crate) fn names_psi(&self) -> bool {
         let commands = self.options.values();
         let mut words = commands.flat_map(|text| text.split(|c: char| !c.is_alphanumeric()));
@@ -95,14 +95,12 @@ pub(crate) fn ids<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> BTreeSet
 
 /// The message that several secrets have one name. Podman uses the name for one of them and forgets it when it
 /// removes any of them, so the remedy removes all and creates one again.
-pub(crate) fn duplicate_names(same: &[Secret]) -> String {
+pub(crate) fn duplicate_names(same: &[Secret]) -> Problem {
     let name = same.first().map_or("", |secret| secret.name.as_str());
     let ids: Vec<&str> = same.iter().map(|secret| secret.id.as_str()).collect();
-    format!(
-        "podman has {} secrets with the name {name}: {}; remove them with `podman secret rm {}`, then create it again",
-        same.len(),
-        ids.join(", "),
-        ids.join(" ")
+    Problem::new(
+        format!("podman has {} secrets with the name {name}: {}", same.len(), ids.join(", ")),
+        format!("remove them with `podman secret rm {}`, then create it again", ids.join(" ")),
     )
 }
 
@@ -120,11 +118,11 @@ mod tests {
     }
 
     #[test]
-    fn names_psi_recognizes_this_psi_and_the_python_psi() {
+    fn names_psi_recognizes_both_versions() {
         for lookup in [
             "exec /usr/bin/psi-driver lookup",
             "curl -sf --unix-socket /run/psi/psi.sock http://localhost/lookup/$SECRET_ID",
-            "podman run --rm ghcr.io/quickvm/psi:latest secret lookup",
+            "podman run --rm registry.example/psi:latest secret lookup",
         ] {
             assert!(secret("shell", lookup).names_psi(), "{lookup}");
         }

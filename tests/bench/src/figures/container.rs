@@ -24,7 +24,7 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     psid.refresh()?;
     let podman = Podman::of(&instance)?;
     let driver = bench.programs.driver.display();
-    let kept = podman.folder.join("cat");
+    let kept = podman.directory.join("cat");
     fs::create_dir(&kept)?;
     let kept = kept.display();
     let ways = [
@@ -66,18 +66,18 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     Ok(())
 }
 
-/// A podman with a store of its own.
+/// A podman with its own store.
 struct Podman {
-    folder: PathBuf,
+    directory: PathBuf,
     environment: Vec<(&'static str, OsString)>,
 }
 
 impl Podman {
     fn of(instance: &Instance) -> Result<Self> {
-        let folder = instance.folder().join("podman");
-        fs::create_dir_all(folder.join("net"))?;
-        let path = |name: &str| folder.join(name);
-        let shown = folder.display();
+        let directory = instance.directory().join("podman");
+        fs::create_dir_all(directory.join("net"))?;
+        let path = |name: &str| directory.join(name);
+        let shown = directory.display();
         // vfs mounts nothing, and the image is small.
         fs::write(
             path("storage.conf"),
@@ -87,20 +87,20 @@ impl Podman {
         )?;
         let mut environment = instance.environment();
         environment.extend([
-            ("HOME", folder.clone().into()),
+            ("HOME", directory.clone().into()),
             ("CONTAINERS_CONF", path("containers.conf").into()),
             ("CONTAINERS_STORAGE_CONF", path("storage.conf").into()),
         ]);
-        let podman = Self { folder, environment };
+        let podman = Self { directory, environment };
         podman.configure("")?;
         podman.import_image()?;
         Ok(podman)
     }
 
-    /// With these options of the secret driver; podman copies them into each secret. Low limits, for this
-    /// machine may be a container itself.
+    /// Writes the config with these options of the secret driver; podman copies them into each
+    /// secret. Low limits, because this machine may be a container itself.
     fn configure(&self, options: &str) -> Result<()> {
-        let folder = self.folder.display();
+        let directory = self.directory.display();
         let secrets = match options {
             "" => String::new(),
             options => format!("[secrets]\ndriver = \"shell\"\n[secrets.opts]\n{options}"),
@@ -109,14 +109,14 @@ impl Podman {
             "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n\
              netns = \"none\"\nlog_driver = \"none\"\n\
              [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nruntime = \"runc\"\n\
-             lock_type = \"file\"\ntmp_dir = \"{folder}/tmp\"\n\
-             [network]\nnetwork_config_dir = \"{folder}/net\"\n{secrets}"
+             lock_type = \"file\"\ntmp_dir = \"{directory}/tmp\"\n\
+             [network]\nnetwork_config_dir = \"{directory}/net\"\n{secrets}"
         );
-        Ok(fs::write(self.folder.join("containers.conf"), text)?)
+        Ok(fs::write(self.directory.join("containers.conf"), text)?)
     }
 
     fn import_image(&self) -> Result<()> {
-        let root = self.folder.join("image");
+        let root = self.directory.join("image");
         fs::create_dir_all(root.join("bin"))?;
         let busybox =
             ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|at| Path::new(at).exists());
@@ -126,7 +126,7 @@ impl Podman {
         self.run(&["import", "-q", "-", IMAGE], &tar.stdout)
     }
 
-    /// Runs a container to its end, with all secrets of one driver; how long that took, in ms.
+    /// Runs a container with all secrets of one driver until it ends; returns the time in ms.
     fn start(&self, driver: Option<&str>) -> Result<f64> {
         let secret = |driver: &str, number| format!("--secret={driver}{number},type=env");
         let secrets: Vec<String> = driver
@@ -158,18 +158,18 @@ impl Podman {
 impl Drop for Podman {
     fn drop(&mut self) {
         let _ = self.run(&["rm", "-fa", "-t", "0"], b"");
-        // What cleans up after a container that ended may still be at work in the folder.
+        // The cleanup of an ended container may still run in the directory.
         let start = Instant::now();
-        while is_named_by_a_process(&self.folder) && start.elapsed() < Duration::from_secs(20) {
+        while is_named_by_a_process(&self.directory) && start.elapsed() < Duration::from_secs(20) {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 }
 
-fn is_named_by_a_process(folder: &Path) -> bool {
-    let folder = folder.to_string_lossy().into_owned();
+fn is_named_by_a_process(directory: &Path) -> bool {
+    let directory = directory.to_string_lossy().into_owned();
     fs::read_dir("/proc").into_iter().flatten().flatten().any(|process| {
         let arguments = fs::read(process.path().join("cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&arguments).contains(&folder)
+        String::from_utf8_lossy(&arguments).contains(&directory)
     })
 }

@@ -1,4 +1,4 @@
-//! What lasts: a large cache, one miss in it, and many misses.
+//! Persistence: a large cache, one miss in it, and many misses.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -18,18 +18,18 @@ use crate::report::{Row, Side, Target, Unit};
 use crate::stats::{Samples, alternate};
 use crate::{Failure, Result};
 
-/// Changes within this time become one write: psid waits for so long before it begins.
+/// psid gathers changes for this time before it writes.
 const GATHER: f64 = 50.0;
-/// Within this time psid gives back memory that is free.
+/// Within this time psid returns free memory.
 const TIDIED: Duration = Duration::from_secs(62);
 const MIB: f64 = 1_048_576.0;
 
 pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
-    let folders = bench.rounds(100);
-    let entries = folders * 1_000;
-    // One more folder than there are workloads: what is in it is fetched one by one.
-    let fake = FakeInfisical::start(&bench.programs, folders + 1, 1_000)?;
-    let instance = Instance::of(&bench.programs, &fake, folders)?;
+    let directories = bench.rounds(100);
+    let entries = directories * 1_000;
+    // One directory more than there are workloads: its secrets are fetched one by one.
+    let fake = FakeInfisical::start(&bench.programs, directories + 1, 1_000)?;
+    let instance = Instance::of(&bench.programs, &fake, directories)?;
     let empty = Instance::of(&bench.programs, &fake, 0)?;
     let (psid, _) = instance.start()?;
     psid.refresh()?;
@@ -37,12 +37,12 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     fake.forget()?;
 
     rows.push(load_all(bench, &instance, &empty)?);
-    // It takes a minute, and all entries: few of them are lost in what psid needs for anything.
+    // It takes a minute, and all entries: with few of them, psid's base dominates.
     if !bench.quick {
         rows.extend(in_ram(&instance, &empty, entries)?);
     }
-    let strange = format!("/f{folders}");
-    rows.extend(one_miss(bench, &instance, &strange)?);
+    let unlisted = format!("/f{directories}");
+    rows.extend(one_miss(bench, &instance, &unlisted)?);
     drop(instance);
     rows.push(meanwhile::listings(bench)?);
     rows.extend(many_misses(bench)?);
@@ -63,7 +63,7 @@ fn load_all(bench: &Bench, full: &Instance, empty: &Instance) -> Result<Row> {
     })
 }
 
-/// After a start, and a minute after a refresh: until then the allocator may keep what is free.
+/// After a start, and a minute after a refresh: until then the allocator may keep free memory.
 fn in_ram(full: &Instance, empty: &Instance, entries: usize) -> Result<[Row; 2]> {
     let (with_all, _) = full.start()?;
     let (with_none, _) = empty.start()?;
@@ -72,7 +72,7 @@ fn in_ram(full: &Instance, empty: &Instance, entries: usize) -> Result<[Row; 2]>
     full.driver(&["cache", "refresh"])?;
     std::thread::sleep(TIDIED);
     let refreshed = taken()?;
-    // Names and values: a name is its folder and its key.
+    // Names and values: a name is its directory and its key.
     let bytes = (entries * ("/f00".len() + 64 + 100)) as f64 / MIB;
     let row = |figure, taken: f64| Row {
         figure,
@@ -87,26 +87,26 @@ fn in_ram(full: &Instance, empty: &Instance, entries: usize) -> Result<[Row; 2]>
     ])
 }
 
-/// From the answer of a lookup that was fetched to its durability; and what hits notice of that.
-fn one_miss(bench: &Bench, instance: &Instance, strange: &str) -> Result<Vec<Row>> {
+/// From the answer of a fetched lookup to its durability, and the latency of hits meanwhile.
+fn one_miss(bench: &Bench, instance: &Instance, unlisted: &str) -> Result<Vec<Row>> {
     let (_psid, _) = instance.start()?;
     let writes = Writes::of(&instance.state())?;
     let size = instance.cache_size()? as usize;
-    let beside = instance.folder().join("beside");
+    let beside = instance.directory().join("beside");
     fs::create_dir(&beside)?;
     let bytes: Vec<u8> = (0..size).map(|at| (at * 31 % 251) as u8).collect();
     let (mut misses, mut number) = (Vec::new(), 0);
     let mut one = || {
-        // A miss by itself: after one that was written just now, psid waits longer.
+        // A separate miss: right after a write, psid waits longer.
         std::thread::sleep(Duration::from_millis(600));
-        let call = Call::lookup_by_reference(&reference(strange, &FakeInfisical::key(number)));
+        let call = Call::lookup_by_reference(&reference(unlisted, &FakeInfisical::key(number)));
         number += 1;
-        // A fetched value is taken over before it is answered.
+        // A fetched value is cached before it is answered.
         let start = Instant::now();
         load::run(async { Connection::open(&instance.socket()).await?.call(&call).await })?;
         let answered = Instant::now();
         misses.push((answered - start).as_secs_f64() * 1e3);
-        writes.wait("generation")?;
+        writes.wait("cache.enc")?;
         Ok(answered.elapsed().as_secs_f64() * 1e3 - GATHER)
     };
     let mut plain = || write_durably(&beside.join("cache.enc"), &bytes);
@@ -125,10 +125,10 @@ fn one_miss(bench: &Bench, instance: &Instance, strange: &str) -> Result<Vec<Row
             plain,
         ),
     );
-    Ok(vec![figure, meanwhile::misses(bench, instance, strange)?])
+    Ok(vec![figure, meanwhile::misses(bench, instance, unlisted)?])
 }
 
-/// Cold misses as fast as they come, and what is written for them.
+/// Cold misses at full rate, and the writes for them.
 fn many_misses(bench: &Bench) -> Result<[Row; 2]> {
     let few = misses(bench, bench.rounds(2))?;
     let many = misses(bench, bench.rounds(10))?;
@@ -144,7 +144,7 @@ fn many_misses(bench: &Bench) -> Result<[Row; 2]> {
         },
         Row {
             figure: "bytes written for a miss, 10,000 to 2,000",
-            // Five times as many entries: the square would be 5.
+            // Five times as many entries: quadratic growth would be 5.
             target: Target::AtMost(3.0, Unit::Times),
             measured: bytes(&many) / bytes(&few),
             ours: Side::new(
@@ -168,11 +168,11 @@ struct Taken {
     seconds: f64,
 }
 
-fn misses(bench: &Bench, folders: usize) -> Result<Taken> {
-    let fake = FakeInfisical::start(&bench.programs, folders, 1_000)?;
+fn misses(bench: &Bench, directories: usize) -> Result<Taken> {
+    let fake = FakeInfisical::start(&bench.programs, directories, 1_000)?;
     let instance = Instance::of(&bench.programs, &fake, 0)?;
     let (psid, _) = instance.start()?;
-    let calls: Rc<[Call]> = (0..folders * 1_000)
+    let calls: Rc<[Call]> = (0..directories * 1_000)
         .map(|number| {
             reference(&format!("/f{}", number / 1_000), &FakeInfisical::key(number % 1_000))
         })
@@ -191,7 +191,7 @@ fn misses(bench: &Bench, folders: usize) -> Result<Taken> {
     Ok(Taken { misses: calls.len() as f64, writes, written, seconds })
 }
 
-/// Writes bytes as psid does: another file, synced, moved into place, and the folder synced; in ms.
+/// Writes bytes as psid does: temporary file, fsync, rename, fsync of the directory; in ms.
 fn write_durably(path: &Path, bytes: &[u8]) -> Result<f64> {
     let start = Instant::now();
     let temporary: PathBuf = path.with_extension("tmp");
@@ -199,21 +199,21 @@ fn write_durably(path: &Path, bytes: &[u8]) -> Result<f64> {
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
-    File::open(path.parent().ok_or("no folder")?)?.sync_all()?;
+    File::open(path.parent().ok_or("no directory")?)?.sync_all()?;
     Ok(start.elapsed().as_secs_f64() * 1e3)
 }
 
-/// Files that are moved into a folder.
+/// Files that are renamed into a directory.
 struct Writes(Inotify);
 
 impl Writes {
-    fn of(folder: &Path) -> Result<Self> {
+    fn of(directory: &Path) -> Result<Self> {
         let watch = Inotify::init(InitFlags::IN_CLOEXEC)?;
-        watch.add_watch(folder, AddWatchFlags::IN_MOVED_TO)?;
+        watch.add_watch(directory, AddWatchFlags::IN_MOVED_TO)?;
         Ok(Self(watch))
     }
 
-    /// Waits until a file of this name is moved into place.
+    /// Waits until a file of this name is renamed into place.
     fn wait(&self, name: &str) -> Result<()> {
         loop {
             let mut watched = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];

@@ -1,4 +1,5 @@
-//! Hits while others hold connections, do not read what they asked for, or send what is no HTTP/2.
+//! Hits while other clients hold connections, do not read their answers, or send something other
+//! than HTTP/2.
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -19,11 +20,11 @@ use crate::report::{Row, Side, Target, Unit};
 use crate::stats::Samples;
 
 const SILENT: usize = 1_000;
-/// Who asks for values of half a megabyte, and does not read them.
+/// Clients that request values of half a megabyte and do not read them.
 const SLOW: usize = 50;
-/// Who announces a frame of 16 MiB, and comes again once it is cut off.
+/// Clients that announce a frame of 16 MiB, and reconnect once they are cut off.
 const OVERSIZED: usize = 50;
-/// How long a client may do nothing of use.
+/// How long a client may be idle or useless.
 const CUT_OFF: f64 = 60.0;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -57,7 +58,7 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     Ok(())
 }
 
-/// Hits as drivers make them: each with a connection of its own; in µs.
+/// Hits as psi-drivers make them, each with its own connection; in µs.
 fn hits(socket: &Path, count: usize, into: &mut Vec<f64>) -> Result<()> {
     let call = Call::lookup(&id(0));
     load::run(async {
@@ -70,7 +71,7 @@ fn hits(socket: &Path, count: usize, into: &mut Vec<f64>) -> Result<()> {
     })
 }
 
-/// Clients of no good, until it is ended.
+/// Hostile clients, until it is ended.
 struct Siege {
     _silent: Vec<UnixStream>,
     over: Arc<AtomicBool>,
@@ -88,7 +89,7 @@ impl Siege {
             std::thread::spawn(move || read_slowly(slow, &for_slow)),
             std::thread::spawn(move || oversize(&path, &for_oversized)),
         ];
-        // The first blow is not what is measured: 1,000 connections are accepted one after another.
+        // The start is not measured: 1,000 connections are accepted one after another.
         std::thread::sleep(Duration::from_millis(300));
         Ok(Self { _silent: silent?, over, threads })
     }
@@ -102,14 +103,14 @@ impl Siege {
     }
 }
 
-/// Connections on which as many large values were asked for as psid answers at once.
+/// Connections with as many requests for large values as psid answers at once.
 fn open_slow(socket: &Path) -> Result<Vec<UnixStream>> {
     let mut request = Vec::from(PREFACE);
     // SETTINGS with windows of 1 MiB, and as much for the connection.
     request.extend([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0x10, 0, 0]);
     request.extend([0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0x0f, 0, 0]);
     for stream in (1..64).step_by(2) {
-        // :method POST, :scheme http, :path, content-type, te; none of them into the table.
+        // :method POST, :scheme http, :path, content-type, te; none of them in the dynamic table.
         let path = b"/psi.v1.SecretDriver/Lookup";
         let mut block = vec![0x83, 0x86, 0x04, path.len() as u8];
         block.extend(path);
@@ -129,7 +130,7 @@ fn open_slow(socket: &Path) -> Result<Vec<UnixStream>> {
     for _ in 0..SLOW {
         let mut client = UnixStream::connect(socket)?;
         client.set_nonblocking(true)?;
-        // What does not fit is not sent.
+        // Bytes that do not fit are not sent.
         let _ = client.write(&request)?;
         clients.push(client);
     }
@@ -143,7 +144,7 @@ fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u8, payload: &[u8]) {
     out.extend(payload);
 }
 
-/// Now and then a byte.
+/// Reads a byte now and then.
 fn read_slowly(mut clients: Vec<UnixStream>, over: &AtomicBool) {
     while !over.load(Ordering::Relaxed) {
         for client in &mut clients {
@@ -153,7 +154,7 @@ fn read_slowly(mut clients: Vec<UnixStream>, over: &AtomicBool) {
     }
 }
 
-/// Each time that one is cut off, another one comes, at most 200 a second.
+/// Replaces each client that is cut off, at most 200 a second.
 fn oversize(socket: &Path, over: &AtomicBool) {
     let socket: PathBuf = socket.to_owned();
     let open = || {
@@ -175,7 +176,7 @@ fn oversize(socket: &Path, over: &AtomicBool) {
     }
 }
 
-/// Whether the other end has closed it; what it sent before is read and forgotten.
+/// Whether the other end has closed it; data before the end is discarded.
 fn is_cut_off(mut client: &UnixStream) -> bool {
     let mut buffer = [0; 4096];
     loop {
@@ -187,8 +188,8 @@ fn is_cut_off(mut client: &UnixStream) -> bool {
     }
 }
 
-/// How long until all of them are cut off: who says nothing, who begins and goes on no further, and who
-/// reads nothing.
+/// The time until all of them are cut off: silent clients, clients that stop in the middle, and
+/// clients that do not read.
 fn cut_off(socket: &Path) -> Result<Row> {
     let start = Instant::now();
     let mut silent: Vec<UnixStream> =
@@ -211,7 +212,7 @@ fn cut_off(socket: &Path) -> Result<Row> {
         clients.retain(|client| !is_cut_off(client));
         clients.is_empty()
     };
-    // Slow readers never read: whether they are cut off is seen by writing.
+    // Slow readers never read: writing shows whether they are cut off.
     let mut slow = slow;
     let mut times = Vec::new();
     let mut all = [false; 3];

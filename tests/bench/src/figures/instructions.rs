@@ -1,5 +1,5 @@
-//! How many instructions a lookup takes, by callgrind: they repeat where times do not, and are held to a
-//! committed budget.
+//! The instructions of a lookup, by callgrind: they repeat where times do not, and have a committed
+//! budget.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -22,7 +22,7 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     Ok(())
 }
 
-/// Fails when a lookup takes more instructions, or psi-driver more bytes, than `budget.toml` allows.
+/// Fails if a lookup takes more instructions, or psi-driver more bytes, than `budget.toml` allows.
 pub fn check(target: &Path) -> Result<()> {
     let programs = Programs::below(target)?;
     let (ours, _) = count_both(&programs, 5)?;
@@ -58,7 +58,7 @@ pub fn budget(name: &str) -> Result<f64> {
     Ok(value.ok_or_else(|| format!("{}: no [{name}] {arch}", path.display()))? as f64)
 }
 
-/// A lookup, and what psi-driver takes to start and to find that there is nothing to do.
+/// A lookup, and psi-driver's start without work.
 fn count_both(programs: &Programs, rounds: usize) -> Result<(Samples, Samples)> {
     let fake = FakeInfisical::start(programs, 1, 1)?;
     let instance = Instance::of(programs, &fake, 1)?;
@@ -78,7 +78,7 @@ fn count_both(programs: &Programs, rounds: usize) -> Result<(Samples, Samples)> 
     Ok((counts(Some(&id(0)))?, counts(None)?))
 }
 
-/// Instructions of one psi-driver in user space.
+/// The user-space instructions of one psi-driver.
 fn count(programs: &Programs, instance: &Instance, id: Option<&str>) -> Result<f64> {
     let mut command = Command::new("valgrind");
     command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
@@ -88,11 +88,11 @@ fn count(programs: &Programs, instance: &Instance, id: Option<&str>) -> Result<f
         command.env("SECRET_ID", id);
     }
     let output = command.output().map_err(|error| format!("valgrind: {error}; install it"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
+    let text = String::from_utf8_lossy(&output.stderr);
     if output.status.success() != id.is_some() {
-        return Err(format!("psi-driver under callgrind: {said}").into());
+        return Err(format!("psi-driver under callgrind: {text}").into());
     }
-    let collected = said.lines().find_map(|line| line.split_once("Collected : "));
-    let (_, count) = collected.ok_or_else(|| format!("callgrind counted nothing: {said}"))?;
+    let collected = text.lines().find_map(|line| line.split_once("Collected : "));
+    let (_, count) = collected.ok_or_else(|| format!("callgrind counted nothing: {text}"))?;
     Ok(count.trim().parse()?)
 }

@@ -1,4 +1,4 @@
-//! One lookup, as podman makes it: a shell that becomes psi-driver.
+//! One lookup, as podman makes it: a shell that executes psi-driver.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,7 @@ use crate::fixture::{Child, FakeInfisical, Instance, id, reference};
 use crate::report::{Row, Side, Target, Unit};
 use crate::stats::{Samples, alternate};
 
-/// The Python PSI's way: a server on a unix socket, of the standard library.
+/// The Python PSI's way: a server of the standard library on a unix socket.
 const PYTHON_SERVER: &str = r#"
 import http.server, os, socketserver, sys
 values = {"/v1/secrets/%025x" % 0: b"0" * 100}
@@ -41,7 +41,7 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     store(&instance, &id(0), &reference("/f0", &FakeInfisical::key(0)))?;
     let python = python(&instance)?;
     let driver = bench.programs.driver.display().to_string();
-    let socket = instance.folder().join("run/python.sock").display().to_string();
+    let socket = instance.directory().join("run/python.sock").display().to_string();
     let ours = format!("exec {driver} lookup");
     let curl = format!("exec curl -sf --unix-socket {socket} http://psi/v1/secrets/$SECRET_ID");
 
@@ -113,7 +113,7 @@ fn binary(bench: &Bench) -> Result<Row> {
     ))
 }
 
-/// Runs a command as podman does; how long it took, in µs.
+/// Runs a command as podman does; returns the time in µs.
 fn shell(instance: &Instance, command: &str, expected: usize) -> Result<f64> {
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", command]).env_clear().envs(instance.environment()).env("SECRET_ID", id(0));
@@ -137,9 +137,9 @@ fn store(instance: &Instance, id: &str, data: &str) -> Result<()> {
 }
 
 fn python(instance: &Instance) -> Result<Child> {
-    let script = instance.folder().join("server.py");
+    let script = instance.directory().join("server.py");
     std::fs::write(&script, PYTHON_SERVER)?;
-    let socket = instance.folder().join("run/python.sock");
+    let socket = instance.directory().join("run/python.sock");
     let mut command = Command::new("python3");
     command.arg(&script).arg(&socket).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = Child::start(&mut command)?;

@@ -1,4 +1,4 @@
-//! Hits of a registered secret while psid has other work to do, alternating with hits while it has none.
+//! Hits of a registered secret while psid does other work, alternating with hits while it is idle.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,12 @@ use crate::report::{Row, Side, Target, Unit};
 use crate::stats::Samples;
 use crate::{Failure, Result};
 
-/// One miss after the other is taken over and written, among 100,000 entries.
-pub fn misses(bench: &Bench, instance: &Instance, strange: &str) -> Result<Row> {
+/// One miss after the other is cached and written, among 100,000 entries.
+pub fn misses(bench: &Bench, instance: &Instance, unlisted: &str) -> Result<Row> {
     let rounds = bench.rounds(16).max(4);
-    let strangers: Vec<Call> = (0..rounds * 40)
+    let misses: Vec<Call> = (0..rounds * 40)
         .map(|number| {
-            Call::lookup_by_reference(&reference(strange, &FakeInfisical::key(100 + number)))
+            Call::lookup_by_reference(&reference(unlisted, &FakeInfisical::key(100 + number)))
         })
         .collect();
     let (busy, quiet) = load::run(async {
@@ -22,14 +22,14 @@ pub fn misses(bench: &Bench, instance: &Instance, strange: &str) -> Result<Row> 
         let other = Connection::open(&instance.socket()).await?;
         let known = register(&connection).await?;
         let (mut busy, mut quiet) = (Vec::new(), Vec::new());
-        for strangers in strangers.chunks(40) {
-            // What was gathered is written, so that the round begins quietly.
+        for misses in misses.chunks(40) {
+            // Gathered changes are written first, so that the round begins idle.
             tokio::time::sleep(Duration::from_millis(800)).await;
             latencies(&connection, &known, &mut quiet, || false).await?;
-            let (other, strangers) = (other.clone(), strangers.to_vec());
-            // A miss every 10 ms: there is one for each moment of a write.
+            let (other, misses) = (other.clone(), misses.to_vec());
+            // A miss every 10 ms: there is one during each phase of a write.
             let misses = tokio::task::spawn_local(async move {
-                for miss in &strangers {
+                for miss in &misses {
                     other.call(miss).await?;
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
@@ -49,8 +49,8 @@ pub fn misses(bench: &Bench, instance: &Instance, strange: &str) -> Result<Row> 
     })
 }
 
-/// A folder of 40,000 secrets, about as many as psid takes in one answer, is listed, taken over and written; one of
-/// them is another one each time.
+/// A directory of 40,000 secrets, about the most that psid accepts in one answer, is listed, cached
+/// and written; one of them changes each time.
 pub fn listings(bench: &Bench) -> Result<Row> {
     let fake = FakeInfisical::start(&bench.programs, 1, 40_000)?;
     let instance = Instance::of(&bench.programs, &fake, 1)?;
@@ -82,7 +82,8 @@ pub fn listings(bench: &Bench) -> Result<Row> {
         longest_busy.push(Samples::of(busy).quantile(1.0));
         longest_quiet.push(Samples::of(quiet).quantile(1.0));
     }
-    // The longest one of a round, not p99.9: three programs share two cores meanwhile, and many hits notice that.
+    // The longest one of a round, not p99.9: three programs share two cores meanwhile, which delays
+    // many hits.
     Ok(Row::ratio(
         "the longest hit while 40,000 entries are listed, to the longest without",
         Target::AtMost(5.0, Unit::Times),
@@ -91,7 +92,7 @@ pub fn listings(bench: &Bench) -> Result<Row> {
     ))
 }
 
-/// A reference of the first folder, as podman's id 0: its value is known from now on.
+/// A reference of the first directory, as podman's id 0: its value is cached from now on.
 async fn register(connection: &Connection) -> Result<Call> {
     let store = Call::store(&id(0), reference("/f0", &FakeInfisical::key(0)).as_bytes());
     connection.call(&store).await?;

@@ -33,7 +33,7 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     let after = psid.process.resident()?;
     rows.push(Row::ratio(
         "RSS after a million lookups, to before",
-        // What is not the allocator's and the kernel's way of counting would be far more.
+        // A leak would grow far more than the allocator and the kernel's accounting.
         Target::AtMost(1.02, Unit::Times),
         side("after", after),
         side("before", before),
@@ -60,7 +60,7 @@ async fn look_up(instance: &Instance, times: usize) -> Result<()> {
     Ok(())
 }
 
-/// Each refresh finds another value: one that finds nothing new would not be asked for a listing.
+/// Each refresh finds another value; an unchanged one would need no listing.
 fn refresh(psid: &Psid<'_>, fake: &FakeInfisical, times: usize) -> Result<()> {
     for round in 0..times {
         fake.put("/f0", &FakeInfisical::key(round % SECRETS), &format!("{round:0100}"))?;

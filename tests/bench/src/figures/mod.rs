@@ -1,4 +1,4 @@
-//! The figures, and what each is measured in turn with.
+//! The figures, each with its comparison.
 
 mod container;
 mod disk;
@@ -14,10 +14,10 @@ use crate::Result;
 use crate::fixture::Programs;
 use crate::report::Row;
 
-/// What all figures are measured with.
+/// The programs and settings of all figures.
 pub struct Bench {
     pub programs: Programs,
-    /// Fewer rounds: enough to see a ratio, not to see it twice alike.
+    /// Fewer rounds: enough for a ratio, not for a repeatable one.
     pub quick: bool,
 }
 
@@ -36,7 +36,7 @@ pub const FIGURES: [(&str, Figures); 8] = [
 ];
 
 impl Bench {
-    /// How often something is done: `full` times, or a share of it.
+    /// The number of rounds: `full`, or a share of it.
     pub fn rounds(&self, full: usize) -> usize {
         if self.quick { full.div_ceil(8) } else { full }
     }

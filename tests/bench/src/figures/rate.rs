@@ -1,4 +1,4 @@
-//! Hits on one connection, beside a tonic service that knows nothing.
+//! Hits on one connection, beside a tonic service that returns a constant.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ use crate::load::{self, Call, Connection};
 use crate::report::{Row, Side, Target, Unit};
 use crate::stats::Samples;
 
-/// How many secrets are registered, and looked up in turn.
+/// The number of secrets that are registered and looked up in turn.
 const SECRETS: usize = 500;
 
 pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
@@ -21,7 +21,7 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     let (psid, _) = instance.start()?;
     psid.refresh()?;
     load::run(register(&instance, SECRETS))?;
-    let socket = instance.folder().join("run/echo.sock");
+    let socket = instance.directory().join("run/echo.sock");
     let echo = echo(bench, &socket)?;
 
     for (in_flight, least, figures) in [
@@ -65,7 +65,7 @@ pub fn lookups(count: usize) -> Rc<[Call]> {
     (0..count).map(|number| Call::lookup(&id(number))).collect()
 }
 
-/// The rates of two services in turn, and the processor time that each takes for a call, in µs.
+/// The rates of two services in turn, and the processor time of a call, in µs.
 async fn rates(
     bench: &Bench,
     services: [(&Path, &Child); 2],

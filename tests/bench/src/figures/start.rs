@@ -1,4 +1,4 @@
-//! From the start of the process to READY, with the key delivered as systemd delivers it.
+//! From the start of the process to READY, with the key provided as by systemd.
 
 use super::{Bench, rate};
 use crate::Result;
@@ -29,7 +29,7 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     Ok(())
 }
 
-/// Starts psid, and ends it again; how long it took to be ready, in ms.
+/// Starts and ends psid; returns the time until READY, in ms.
 pub fn until_ready(instance: &Instance) -> Result<f64> {
     let (psid, ready) = instance.start()?;
     psid.process.terminate()?;

@@ -1,11 +1,11 @@
-//! Writing many secrets at once: all of them, or none.
+//! Writes of many secrets at once: all of them, or none.
 
 use serde_json::json;
 
 use super::call::Call;
-use super::desk::{Desk, Place, Requirement, Write, judge_name};
 use super::error::ApiError;
 use super::fields::Fields;
+use super::session::{Place, Requirement, Write, WriteSession, check_name};
 use crate::dialect::{Api, Dialect};
 use crate::http::response::Response;
 use crate::state::permission::Action;
@@ -18,18 +18,18 @@ pub fn create(mut call: Call<'_>, api: Api) -> Result<Response, ApiError> {
     let writes = read_batch(&mut body, Requirement::Value, dialect);
     body.finish()?;
 
-    let mut desk = Desk::open(&mut call, &claims, place, "CreateManySecret")?;
-    desk.permit(Action::Create)?;
-    let folder = desk.folder()?;
+    let mut session = WriteSession::open(&mut call, &claims, place, "CreateManySecret")?;
+    session.permit(Action::Create)?;
+    let folder = session.folder()?;
     let present = |write: &&Write| folder.secrets.contains_key(&write.key);
     let present = keys(writes.iter().filter(present));
     if !present.is_empty() {
         return Err(ApiError::bad_request(format!("Secret already exists: {present}")));
     }
-    let drafts = desk.drafts(&writes)?;
-    let secrets: Vec<_> = desk.change(|pen, folder| {
+    let drafts = session.drafts(&writes)?;
+    let secrets: Vec<_> = session.change(|writer, folder| {
         let each = drafts.into_iter();
-        each.map(|(key, draft)| pen.create(folder, &key, draft)).collect()
+        each.map(|(key, draft)| writer.create(folder, &key, draft)).collect()
     })?;
     Ok(Response::json(200, &json!({ "secrets": secrets })))
 }
@@ -44,9 +44,9 @@ pub fn update(mut call: Call<'_>, api: Api) -> Result<Response, ApiError> {
     let writes = read_batch(&mut body, Requirement::Nothing, dialect);
     body.finish()?;
 
-    let mut desk = Desk::open(&mut call, &claims, place, "UpdateManySecret")?;
-    desk.permit(Action::Edit)?;
-    let folder = desk.folder()?;
+    let mut session = WriteSession::open(&mut call, &claims, place, "UpdateManySecret")?;
+    session.permit(Action::Edit)?;
+    let folder = session.folder()?;
     let missing = |write: &&Write| !folder.secrets.contains_key(&write.key);
     let missing = keys(writes.iter().filter(missing));
     if !missing.is_empty() && mode == "failOnNotFound" {
@@ -54,16 +54,16 @@ pub fn update(mut call: Call<'_>, api: Api) -> Result<Response, ApiError> {
     }
     let upsert = mode == "upsert" && !missing.is_empty();
     if upsert {
-        desk.permit(Action::Create)?;
+        session.permit(Action::Create)?;
     }
-    let drafts = desk.drafts(&writes)?;
-    let secrets: Vec<_> = desk.change(|pen, folder| {
+    let drafts = session.drafts(&writes)?;
+    let secrets: Vec<_> = session.change(|writer, folder| {
         let each = drafts.into_iter();
         each.filter_map(|(key, draft)| {
             if upsert && !folder.secrets.contains_key(&key) {
-                return Some(pen.create(folder, &key, draft));
+                return Some(writer.create(folder, &key, draft));
             }
-            pen.update(folder, &key, draft)
+            writer.update(folder, &key, draft)
         })
         .collect()
     })?;
@@ -81,18 +81,18 @@ pub fn delete(mut call: Call<'_>, api: Api) -> Result<Response, ApiError> {
     }
     body.finish()?;
 
-    let mut desk = Desk::open(&mut call, &claims, place, "DeleteManySecret")?;
-    desk.permit(Action::Delete)?;
-    let folder = desk.folder()?;
+    let mut session = WriteSession::open(&mut call, &claims, place, "DeleteManySecret")?;
+    session.permit(Action::Delete)?;
+    let folder = session.folder()?;
     let missing = |name: &&String| !folder.secrets.contains_key(*name);
     let missing: Vec<_> = names.iter().filter(missing).cloned().collect();
     if !missing.is_empty() {
         let missing = missing.join(",");
         return Err(ApiError::not_found(format!("One or more secrets does not exist: {missing}")));
     }
-    let secrets: Vec<_> = desk.change(|pen, folder| {
+    let secrets: Vec<_> = session.change(|writer, folder| {
         let each = names.iter();
-        each.filter_map(|name| pen.delete(folder, name)).collect()
+        each.filter_map(|name| writer.delete(folder, name)).collect()
     })?;
     Ok(Response::json(200, &json!({ "secrets": secrets })))
 }
@@ -101,7 +101,7 @@ fn read_batch(body: &mut Fields, requirement: Requirement, dialect: Dialect) -> 
     let mut writes = Vec::new();
     for mut item in body.objects("secrets") {
         let key = item.required("secretKey");
-        judge_name(&mut item, "secretKey", &key, dialect);
+        check_name(&mut item, "secretKey", &key, dialect);
         writes.push(Write::read(&mut item, key, requirement, dialect));
         body.absorb(item);
     }

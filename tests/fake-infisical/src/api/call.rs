@@ -1,4 +1,4 @@
-//! One call: the server, the request, who makes it, and for which project.
+//! A call: the server, the request, the caller and the project.
 
 use std::net::IpAddr;
 
@@ -24,13 +24,13 @@ impl<'a> Call<'a> {
         Self { fake, request, from }
     }
 
-    /// Comes before anything in the query or body is looked at, as the server's `onRequest` does.
+    /// Runs before the query or body is read, as the server's `onRequest` does.
     pub fn authenticate(&mut self) -> Result<Claims, ApiError> {
         let header = self.request.header("authorization").unwrap_or_default();
         if header.is_empty() {
             return Err(ApiError::unauthorized("Token missing"));
         }
-        // The server cuts the length of "Bearer " off, whatever stands there
+        // The server cuts off the length of "Bearer ", whatever the text is
         let token = header.get("Bearer ".len()..).unwrap_or_default().trim();
         if token.is_empty() {
             return Err(ApiError::token(403, "jwt must be provided"));
@@ -43,7 +43,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// The proxy's word counts, as with the server's `realIp`: so a test can come from elsewhere.
+/// The proxy's header is used, as by the server's `realIp`, so a test can have another address.
 pub fn client_address(request: &Request, peer: IpAddr) -> IpAddr {
     request
         .header("x-forwarded-for")
@@ -52,7 +52,7 @@ pub fn client_address(request: &Request, peer: IpAddr) -> IpAddr {
         .unwrap_or(peer)
 }
 
-/// The project and what the identity may do in it: first 404, then 403.
+/// The project and the identity's permissions in it: first 404, then 403.
 pub fn membership<'w>(
     fake: &'w FakeInfisical,
     project: &str,
@@ -77,7 +77,7 @@ pub fn known_project<'w>(state: &'w State, project: &str) -> Result<&'w Project,
     state.project(project).ok_or_else(|| ApiError::project_not_found(project))
 }
 
-/// How a request names its project; `v4` takes no slugs.
+/// The project's name in a request; `v4` accepts no slugs.
 pub enum ProjectReference {
     Id(String),
     Slug(String),
@@ -92,7 +92,7 @@ impl ProjectReference {
         }
     }
 
-    /// An empty string is none, as JavaScript sees it.
+    /// An empty string is no value, as in JavaScript.
     pub fn of(id: Option<String>, slug: Option<String>) -> Self {
         let given = |text: &String| !text.is_empty();
         match (id.filter(given), slug.filter(given)) {

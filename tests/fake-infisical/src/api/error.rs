@@ -1,4 +1,4 @@
-//! The error envelope, and the one place that names the server's errors.
+//! The error envelope, and all of the server's errors.
 
 use std::borrow::Cow;
 
@@ -107,7 +107,7 @@ impl ApiError {
         Self { retry_after: Some(seconds), ..Self::new(429, "RateLimitExceeded", message) }
     }
 
-    /// Three tries for the lock of an identity's failures were in vain.
+    /// Three attempts to get the lock of an identity's failures have failed.
     pub fn lock_contended() -> Self {
         Self::new(429, "RateLimitExceeded", "Failed to acquire lock: rate limit exceeded")
     }
@@ -116,7 +116,8 @@ impl ApiError {
         Self::new(500, "DatabaseError", "Something went wrong")
     }
 
-    /// Also for a body that is no JSON, empty, or too large: the server's handler knows no better.
+    /// Also for a body that is no JSON, empty, or too large: the server's handler does not
+    /// distinguish.
     pub fn internal() -> Self {
         Self::new(500, "InternalServerError", "Something went wrong")
     }
@@ -147,7 +148,7 @@ impl ApiError {
     }
 }
 
-/// Fastify's answer to a path that cannot be decoded; no hook of the server's sees it.
+/// Fastify's answer to a path that cannot be decoded; no hook of the server's runs.
 pub fn bad_url(request: &Request) -> Response {
     let message = format!("'{}' is not a valid url component", request.target);
     let body = json!({
@@ -159,7 +160,7 @@ pub fn bad_url(request: &Request) -> Response {
     Response::json(400, &body)
 }
 
-/// Fastify's own answer, recognisable by the missing `reqId`: it says nothing about a secret.
+/// Fastify's own answer, without `reqId`: it is no statement about a secret.
 pub fn route_not_found(request: &Request) -> Response {
     let message = format!("Route {}:{} not found", request.method, request.target);
     let body = json!({"message": message, "error": "Not Found", "statusCode": 404});

@@ -1,4 +1,4 @@
-//! ETags, as `@fastify/etag` puts them on every response, also on errors.
+//! ETags, which `@fastify/etag` adds to every response, also to errors.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -7,8 +7,8 @@ use sha1::{Digest, Sha1};
 use crate::http::request::Request;
 use crate::http::response::Response;
 
-/// Adds the body's hash, and answers 304 to a client that has it. Where a handler chose a tag, it
-/// has decided that already.
+/// Adds the body's hash, and answers 304 to a client that has it. A handler that sets a tag has
+/// decided that already.
 pub fn apply(request: &Request, mut response: Response) -> Response {
     if response.status == 304 || response.header("etag").is_some() {
         return response;
@@ -21,7 +21,7 @@ pub fn apply(request: &Request, mut response: Response) -> Response {
     response
 }
 
-/// The plugin compares whole headers: it knows neither lists nor `*`.
+/// The plugin compares whole headers, without lists and `*`.
 pub fn matches(request: &Request, etag: &str) -> bool {
     let weak = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag).to_owned();
     request.header("if-none-match").is_some_and(|seen| weak(seen) == weak(etag))

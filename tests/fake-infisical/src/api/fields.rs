@@ -1,5 +1,5 @@
-//! Takes parameters out of a query or a body the way the server's zod schemas do: unknown keys
-//! are dropped, and everything that is wrong is reported at once, as a 422.
+//! Parses parameters of a query or a body as the server's zod schemas do: unknown keys are dropped,
+//! and all errors are reported at once, as a 422.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -21,8 +21,8 @@ impl Fields {
         Self::new(request.query_map(), Vec::new())
     }
 
-    /// A body that Fastify cannot parse ends in the server's catch-all, a 500; none, or one that is
-    /// text or a form to it, ends in the schema.
+    /// A body that Fastify cannot parse is the server's catch-all, a 500; an absent one, a text or
+    /// a form fails in the schema.
     pub fn of_body(request: &Request) -> Result<Self, ApiError> {
         if request.body_bytes > LARGEST_BODY {
             return Err(ApiError::internal());
@@ -45,7 +45,7 @@ impl Fields {
         }
     }
 
-    /// For what comes neither from a query nor from a body.
+    /// For values that come neither from a query nor from a body.
     pub fn none() -> Self {
         Self::new(Map::new(), Vec::new())
     }
@@ -80,7 +80,7 @@ impl Fields {
         self.untrimmed(key).unwrap_or_default()
     }
 
-    /// A folder: `/` unless told otherwise, with or without a trailing slash.
+    /// A folder: `/` by default, with or without a trailing slash.
     pub fn folder(&mut self, key: &str) -> String {
         normal_path(&self.sent_folder(key))
     }
@@ -122,7 +122,7 @@ impl Fields {
         }
     }
 
-    /// `z.coerce.number()`: whatever JavaScript would take for a number.
+    /// `z.coerce.number()`: everything that JavaScript converts to a number.
     pub fn number(&mut self, key: &str) -> Option<u64> {
         let text = self.untrimmed(key)?;
         match text.trim().parse() {
@@ -154,7 +154,7 @@ impl Fields {
         }
     }
 
-    /// A list of at least one object, each to be read and then given back to [`Self::absorb`].
+    /// A list of at least one object; each must be returned to [`Self::absorb`].
     pub fn objects(&mut self, key: &str) -> Vec<Self> {
         let path = self.path_to(key);
         match self.map.remove(key) {
@@ -190,7 +190,7 @@ impl Fields {
         self.issues.extend(child.issues);
     }
 
-    /// A rule that is not about types; the message is the server's.
+    /// A rule beyond types, with the server's message.
     pub fn refuse(&mut self, key: &str, message: &str) {
         let issue = json!({"code": "custom", "message": message, "path": self.path_to(key)});
         self.issues.push(issue);

@@ -1,4 +1,4 @@
-//! Folders: listing and making them.
+//! Folders: list and create.
 
 use serde_json::{Map, Value, json};
 
@@ -87,7 +87,7 @@ pub fn project_key(api: FolderApi) -> &'static str {
     }
 }
 
-/// Unlike the secrets API, folders take `1`, `True` and `yes` for true.
+/// Unlike the secrets API, folders accept `1`, `True` and `yes` as true.
 fn is_truthy(word: Option<String>) -> bool {
     word.is_some_and(|word| {
         let is_zero = word.parse::<f64>().is_ok_and(|number| number == 0.0);

@@ -1,4 +1,4 @@
-//! The endpoints of machine identities. None of them looks at an `Authorization` header.
+//! The endpoints of machine identities. None of them reads an `Authorization` header.
 
 use serde_json::json;
 
@@ -23,7 +23,7 @@ pub fn login(call: Call<'_>) -> Result<Response, ApiError> {
     Ok(Response::json(200, &grant))
 }
 
-/// By any other method than universal auth.
+/// Login by a method other than universal auth.
 pub fn login_by(call: Call<'_>, method: LoginMethod) -> Result<Response, ApiError> {
     let mut body = Fields::of_body(call.request)?;
     let identity = body.required("identityId");

@@ -1,4 +1,4 @@
-//! The imports of one directory: which there are, and making one.
+//! The imports of one directory: list and create.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::http::response::Response;
 use crate::state::permission::Action;
 use crate::state::project::{Import, Place, Project, normal_path};
 
-/// Needs a right of its own: an identity may read secrets and not their imports.
+/// Needs its own permission: an identity may read secrets and not their imports.
 pub fn list(mut call: Call<'_>, api: FolderApi) -> Result<Response, ApiError> {
     let claims = call.authenticate()?;
     let mut fields = Fields::of_query(call.request);

@@ -1,4 +1,4 @@
-//! Fixed windows of one minute for each route and client address, as `@fastify/rate-limit` keeps them.
+//! Fixed windows of one minute for each route and client address, as in `@fastify/rate-limit`.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -23,7 +23,7 @@ pub struct Window {
 }
 
 impl Limiter {
-    /// Counts one request; `None` where its route is not limited.
+    /// Counts one request; `None` if its route is not limited.
     pub fn hit(
         &mut self,
         limits: Option<&RateLimit>,
@@ -46,7 +46,7 @@ impl Limiter {
     }
 }
 
-/// The route's own limit, else its category's.
+/// The route's own limit, otherwise its category's.
 fn limit(limits: &RateLimit, endpoint: &Endpoint) -> Option<u32> {
     let own = match endpoint.route() {
         Route::List => limits.list,

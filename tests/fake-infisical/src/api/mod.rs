@@ -1,8 +1,7 @@
-//! The public API: which endpoint, who is asking, and the answer.
+//! The public API: endpoint, caller and answer.
 
 pub mod batch;
 pub mod call;
-pub mod desk;
 pub mod error;
 pub mod etag;
 pub mod fields;
@@ -12,6 +11,7 @@ pub mod imports;
 pub mod limiter;
 pub mod read;
 pub mod route;
+pub mod session;
 pub mod status;
 pub mod tags;
 pub mod write;
@@ -32,7 +32,7 @@ pub fn route(request: &Request, dialect: Dialect) -> Option<Endpoint> {
     route::resolve(&request.method, &segments, dialect)
 }
 
-/// The true answer, with no fault in the way.
+/// The answer without a fault.
 pub fn answer(
     fake: &mut FakeInfisical,
     request: &Request,

@@ -1,4 +1,4 @@
-//! Reading secrets: the list, and one by name.
+//! Reads of secrets: the list, and one by name.
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
@@ -32,7 +32,7 @@ pub fn list(mut call: Call<'_>, api: Api) -> Result<Response, ApiError> {
         metadata: MetadataFilter::parse(&fields.text("metadataFilter").unwrap_or_default()),
     };
     if spelling.native_etag {
-        // Only people have personal overrides, so the parameter is validated and no more
+        // Only users have personal overrides, so the parameter is validated and ignored
         fields.flag("includePersonalOverrides", false);
     }
     if query.metadata.is_too_long() {
@@ -50,7 +50,7 @@ pub fn list(mut call: Call<'_>, api: Api) -> Result<Response, ApiError> {
     let project = project.filter(|_| !query.environment.is_empty()).ok_or_else(missing)?;
     let asked = format!("{} {project} {}", claims.identity_id, query.name());
     let now = call.fake.clock.now();
-    // Before any permission is checked, but under what the permissions are now
+    // Before any permission is checked, with the present permissions
     let permission = known_project(&call.fake.state, &project)?.permission_of(&claims.identity_id);
     let key = format!("{asked} {api:?} {permission:?}");
     let kept = call.fake.etags.of(&project, &key, now).filter(|_| spelling.native_etag);
@@ -110,7 +110,7 @@ fn no_project() -> ApiError {
     ApiError::bad_request("You must provide projectSlug or workspaceId")
 }
 
-/// No folder's name has a control character, and the server says so before it looks.
+/// No folder name has a control character; the server checks that first.
 pub fn plain_path(path: &str) -> Result<(), ApiError> {
     if path.chars().any(|c| c.is_ascii_control()) {
         return Err(ApiError::bad_request("Invalid secret path"));
@@ -124,7 +124,7 @@ fn comma_list(list: Option<String>) -> Vec<String> {
     items.filter(|i| !i.is_empty()).map(str::to_owned).collect()
 }
 
-/// Opaque, and another one for each query and identity, as the server's cache key makes it.
+/// Opaque, and different for each query and identity, like the server's cache key.
 fn native_etag(asked: &str, body: &[u8]) -> String {
     let mut hash = Sha256::new();
     for part in [asked.as_bytes(), body] {

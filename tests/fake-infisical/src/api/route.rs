@@ -1,4 +1,4 @@
-//! The routes that exist. Any other one gets Fastify's bare 404.
+//! The known routes. Any other one gets Fastify's bare 404.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,7 @@ pub enum Endpoint {
     CreateImport(FolderApi),
 }
 
-/// A route's name: what rules choose by and what rate limits count by.
+/// A route's name, by which rules match and rate limits count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Route {
@@ -42,7 +42,7 @@ pub enum Route {
     CreateImport,
 }
 
-/// `v1` says `workspaceId` and answers less; the Node SDK still speaks it.
+/// `v1` has `workspaceId` and fewer fields; the Node SDK still uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FolderApi {
     V1,
@@ -75,7 +75,7 @@ impl LoginMethod {
         Self::TlsCert,
     ];
 
-    /// As the route and the token have it.
+    /// The spelling in the route and the token.
     pub fn name(self) -> &'static str {
         match self {
             Self::Universal => "universal-auth",
@@ -119,7 +119,7 @@ impl Endpoint {
         }
     }
 
-    /// `None` where the server limits nothing.
+    /// `None` if the server has no limit.
     pub fn category(&self) -> Option<Category> {
         match self.route() {
             Route::Status => None,
@@ -129,7 +129,7 @@ impl Endpoint {
         }
     }
 
-    /// The route's pattern: the same whatever secret the path names.
+    /// The route's pattern, independent of the secret in the path.
     pub fn pattern(&self) -> Self {
         let mut pattern = self.clone();
         if let Self::GetSecret(_, key)
@@ -142,7 +142,7 @@ impl Endpoint {
         pattern
     }
 
-    /// The secret that the path names, if it names one.
+    /// The secret in the path, if there is one.
     pub fn key(&self) -> Option<&str> {
         match self {
             Self::GetSecret(_, key)
@@ -165,7 +165,7 @@ pub fn resolve(method: &str, segments: &[&str], dialect: Dialect) -> Option<Endp
         }
         ("GET", ["v1", "folders"]) => Some(Endpoint::ListFolders(FolderApi::V1)),
         ("POST", ["v1", "folders"]) => Some(Endpoint::CreateFolder(FolderApi::V1)),
-        // They say `projectId`, as v4 does, and are taken to have come with it.
+        // These have `projectId`, as v4 does, and are assumed to have come with it.
         ("GET", ["v2", "folders"]) if dialect.has_v4() => {
             Some(Endpoint::ListFolders(FolderApi::V2))
         }
@@ -190,8 +190,8 @@ pub fn resolve(method: &str, segments: &[&str], dialect: Dialect) -> Option<Endp
     }
 }
 
-/// v4's `batch` is a static route for writes, so it shadows a secret of that name. v3 has it elsewhere:
-/// `raw/batch` is the secret "batch" there.
+/// v4's `batch` is a static route for writes, so it shadows a secret of that name. v3 has it
+/// elsewhere: `raw/batch` is the secret "batch" there.
 fn batch(method: &str, api: Api) -> Option<Endpoint> {
     match method {
         "POST" => Some(Endpoint::CreateBatch(api)),

@@ -1,8 +1,8 @@
-//! The tags of listings that the server remembers, by project and UTC day.
+//! The tags of listings in the server's cache, by project and UTC day.
 //!
-//! A tag is looked up before permissions are checked, under the fingerprint of the permissions as
-//! they are now, while the check itself goes by permissions that may be some seconds old. So a
-//! listing that still passes stores its tag for an identity that may list no more, and every
+//! A tag is looked up before permissions are checked, under the fingerprint of the present
+//! permissions, while the check itself uses permissions that may be some seconds old. So a listing
+//! that is still allowed stores its tag for an identity that has lost the permission, and every
 //! conditional request after it is a 304.
 
 use std::collections::HashMap;
@@ -43,7 +43,7 @@ impl Etags {
         kept.tags.insert(query, tag);
     }
 
-    /// Something was written in the project.
+    /// The project was written to.
     pub fn forget(&mut self, project: &str) {
         self.projects.remove(project);
     }

@@ -1,11 +1,11 @@
-//! Writing one secret by its name.
+//! Writes of one secret by its name.
 
 use serde_json::json;
 
 use super::call::Call;
-use super::desk::{Desk, Place, Requirement, Write, judge_name};
 use super::error::ApiError;
 use super::fields::Fields;
+use super::session::{Place, Requirement, Write, WriteSession, check_name};
 use crate::dialect::Api;
 use crate::http::response::Response;
 use crate::state::permission::Action;
@@ -15,7 +15,7 @@ pub fn create(mut call: Call<'_>, api: Api, name: &str) -> Result<Response, ApiE
     let name = name.trim().to_owned();
     let dialect = call.fake.dialect;
     let mut params = Fields::none();
-    judge_name(&mut params, "secretName", &name, dialect);
+    check_name(&mut params, "secretName", &name, dialect);
     params.finish()?;
     let mut body = Fields::of_body(call.request)?;
     let place = Place::read(&mut body, api);
@@ -23,14 +23,14 @@ pub fn create(mut call: Call<'_>, api: Api, name: &str) -> Result<Response, ApiE
     let personal = is_personal(&mut body);
     body.finish()?;
 
-    let mut desk = Desk::open(&mut call, &claims, place, "CreateSecret")?;
-    desk.permit(Action::Create)?;
+    let mut session = WriteSession::open(&mut call, &claims, place, "CreateSecret")?;
+    session.permit(Action::Create)?;
     refuse_personal(personal)?;
-    let draft = desk.draft(&write)?;
-    if desk.folder()?.secrets.contains_key(&write.key) {
+    let draft = session.draft(&write)?;
+    if session.folder()?.secrets.contains_key(&write.key) {
         return Err(ApiError::bad_request("Secret already exists"));
     }
-    let secret = desk.change(|pen, folder| pen.create(folder, &write.key, draft))?;
+    let secret = session.change(|writer, folder| writer.create(folder, &write.key, draft))?;
     Ok(Response::json(200, &json!({ "secret": secret })))
 }
 
@@ -43,10 +43,10 @@ pub fn update(mut call: Call<'_>, api: Api, name: &str) -> Result<Response, ApiE
     let personal = is_personal(&mut body);
     body.finish()?;
 
-    let mut desk = Desk::open(&mut call, &claims, place, "UpdateSecret")?;
-    desk.permit(Action::Edit)?;
+    let mut session = WriteSession::open(&mut call, &claims, place, "UpdateSecret")?;
+    session.permit(Action::Edit)?;
     refuse_personal(personal)?;
-    let folder = desk.folder()?;
+    let folder = session.folder()?;
     let not_found = || ApiError::not_found(format!("Secret with name {} not found", write.key));
     if !folder.secrets.contains_key(&write.key) {
         return Err(not_found());
@@ -55,9 +55,10 @@ pub fn update(mut call: Call<'_>, api: Api, name: &str) -> Result<Response, ApiE
     if new_name.is_some_and(|new| folder.secrets.contains_key(new)) {
         return Err(ApiError::bad_request("Secret with the new name already exists"));
     }
-    let draft = desk.draft(&write)?;
-    let secret =
-        desk.change(|pen, folder| pen.update(folder, &write.key, draft))?.ok_or_else(not_found)?;
+    let draft = session.draft(&write)?;
+    let secret = session
+        .change(|writer, folder| writer.update(folder, &write.key, draft))?
+        .ok_or_else(not_found)?;
     Ok(Response::json(200, &json!({ "secret": secret })))
 }
 
@@ -68,11 +69,11 @@ pub fn delete(mut call: Call<'_>, api: Api, name: &str) -> Result<Response, ApiE
     let personal = is_personal(&mut body);
     body.finish()?;
 
-    let mut desk = Desk::open(&mut call, &claims, place, "DeleteSecret")?;
-    desk.permit(Action::Delete)?;
+    let mut session = WriteSession::open(&mut call, &claims, place, "DeleteSecret")?;
+    session.permit(Action::Delete)?;
     refuse_personal(personal)?;
-    let secret = desk
-        .change(|pen, folder| pen.delete(folder, name))?
+    let secret = session
+        .change(|writer, folder| writer.delete(folder, name))?
         .ok_or_else(|| ApiError::not_found("Secret not found"))?;
     Ok(Response::json(200, &json!({ "secret": secret })))
 }

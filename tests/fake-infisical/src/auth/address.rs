@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-/// Is the address in one of these networks, written as `10.0.0.0/8` or as a single address?
+/// Whether the address is in one of these networks, written as `10.0.0.0/8` or as a single address.
 pub fn is_trusted(address: IpAddr, networks: &[String]) -> bool {
     networks.iter().any(|network| contains(network, address))
 }

@@ -1,4 +1,4 @@
-//! AWS auth: a signed request that the server sends on, as `identity-aws-auth-service.ts` does.
+//! AWS auth: a signed request that the server forwards, as `identity-aws-auth-service.ts` does.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,7 @@ use crate::api::error::ApiError;
 use crate::fake::FakeInfisical;
 use crate::state::method::is_like;
 
-/// The request that AWS is to answer.
+/// The request for AWS.
 pub struct SignedRequest {
     pub method: String,
     /// In base64
@@ -36,8 +36,8 @@ pub fn verify(
     let region = region(authorization.and_then(Value::as_str).unwrap_or_default())
         .ok_or_else(|| ApiError::bad_request("Invalid AWS region"))?;
     let (body, aws) = (decode(&request.body)?, &fake.state.cloud.aws);
-    // AWS's clock is the real one, however far a test has advanced Infisical's. What AWS refuses
-    // is an exception of the server's HTTP client, hence a 500.
+    // AWS's clock is the real one, however far a test has advanced Infisical's. An error of AWS is
+    // an exception of the server's HTTP client, hence a 500.
     let caller = sts::caller(aws, region, &request.method, &headers, &body, fake.clock.real())
         .map_err(|_| ApiError::internal())?;
     let is_bound =

@@ -8,8 +8,8 @@ use crate::api::error::ApiError;
 use crate::fake::FakeInfisical;
 use crate::state::cloud::ManagedIdentity;
 
-/// A token of the metadata service for a managed identity; its audience has no slash that the
-/// resource has not.
+/// A token of the metadata service for a managed identity; its audience has no trailing slash
+/// unless the resource has one.
 pub fn mint(fake: &FakeInfisical, identity: &ManagedIdentity, resource: &str) -> String {
     let cloud = &fake.state.cloud;
     let now = fake.clock.now() / 1000;
@@ -39,7 +39,7 @@ pub fn verify(fake: &FakeInfisical, identity: &str, jwt: &str) -> Result<(), Api
             )
         })?;
     let claims = Issuer::Azure.verify(jwt).map_err(|flaw| match flaw {
-        // The server looks into what it could not decode.
+        // The server reads from a token that it could not decode.
         Flaw::Malformed => ApiError::internal(),
         Flaw::UnknownKey => ApiError::unauthorized("Invalid signing key"),
         Flaw::WrongSignature => ApiError::token(403, "invalid signature"),

@@ -8,7 +8,7 @@ use crate::api::error::ApiError;
 use crate::fake::FakeInfisical;
 
 const ISSUER: &str = "https://accounts.google.com";
-/// Google's library forgives clocks that are so far off, in seconds.
+/// The clock skew that Google's library accepts, in seconds.
 const SKEW: u64 = 300;
 
 /// A token of the metadata server for this audience.
@@ -41,7 +41,7 @@ pub fn verify(fake: &FakeInfisical, identity: &str, jwt: &str) -> Result<(), Api
     let settings = known.and_then(|known| known.methods.gcp.as_ref()).ok_or_else(|| {
         ApiError::not_found("GCP auth method not found for identity, did you configure GCP auth?")
     })?;
-    // What the library throws was, until 2026, for the server's catch-all.
+    // Until 2026, an exception of the library ended in the server's catch-all.
     let refusal = || match fake.settings.gcp_refusal_500 {
         false => ApiError::unauthorized("Invalid GCP ID token"),
         true => ApiError::internal(),

@@ -1,4 +1,4 @@
-//! Real JSON web tokens: clients read `exp` and `iat` out of them.
+//! Real JSON web tokens, because clients read `exp` and `iat` in them.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,7 +8,7 @@ use sha2::Sha256;
 
 const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
-/// The claims of the 2026 design. They hold all that validating and renewing need.
+/// The claims of the 2026 design. They suffice for validation and renewal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Claims {
@@ -38,7 +38,7 @@ pub struct Claims {
     pub exp: Option<u64>,
 }
 
-/// Why a token is no token, in the order in which `jsonwebtoken` looks.
+/// The faults of a token, in the order in which `jsonwebtoken` checks.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Flaw {
     Malformed,

@@ -1,6 +1,6 @@
 //! Kubernetes auth: a service account's token, which the cluster reviews for the server, as
-//! `identity-kubernetes-auth-service.ts` asks it to. The cluster is played here, in the words of
-//! kube-apiserver.
+//! `identity-kubernetes-auth-service.ts` requests. The fake includes the cluster, with
+//! kube-apiserver's messages.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use crate::api::error::ApiError;
 use crate::fake::FakeInfisical;
 use crate::state::method::is_like;
 
-/// What a service account's token is to be.
+/// The properties of a service account's token.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Order {
@@ -81,7 +81,7 @@ pub fn verify(fake: &FakeInfisical, identity: &str, jwt: &str) -> Result<(), Api
     Ok(())
 }
 
-/// A `TokenReview`: the token's claims, or why it is none.
+/// A `TokenReview`: the token's claims, or its fault.
 fn review(fake: &FakeInfisical, jwt: &str, audience: &str) -> Result<Value, String> {
     let claims = Issuer::Kubernetes
         .verify(jwt)

@@ -1,4 +1,4 @@
-//! Three wrong secrets within half a minute lock an identity for five.
+//! Three wrong secrets within half a minute lock an identity for five minutes.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ impl Default for LockoutPolicy {
     }
 }
 
-/// The server keeps this as a Redis entry, which is why each failure restarts its expiry.
+/// The server keeps this as a Redis entry, so each failure restarts its expiry.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lockout {
     failures: u32,

@@ -1,4 +1,4 @@
-//! Universal-auth login, in the server's order of decisions; and the token that any login ends in.
+//! Universal-auth login, in the server's order of checks; and the token of every login.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use crate::settings::TokenDesign;
 use crate::state::ORGANISATION;
 use crate::state::identity::Identity;
 
-/// What a periodic token is told its maximum is: 30 years, standing for ever.
+/// The maximum that a periodic token reports: 30 years, for no limit.
 const FOR_EVER: u64 = 1_000_000_000;
 
 pub struct Credentials {
@@ -22,7 +22,7 @@ pub struct Credentials {
     pub sub_organisation: Option<String>,
 }
 
-/// The lockout is asked before the secret: a locked identity refuses the right secret too.
+/// The lockout is checked before the secret: a locked identity fails with the right secret too.
 pub fn login(
     fake: &mut FakeInfisical,
     credentials: &Credentials,

@@ -1,4 +1,4 @@
-//! Machine identities: logging in, and what becomes of the tokens.
+//! Machine identities: logins and their tokens.
 
 pub mod address;
 pub mod aws;
@@ -18,7 +18,7 @@ pub mod tokens;
 
 use serde::Serialize;
 
-/// What a login and a renewal answer.
+/// The answer to a login or a renewal.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Grant {

@@ -1,4 +1,4 @@
-//! Permissions as the server remembers them: for some seconds it goes by what it read before.
+//! The server's cache of permissions, which is some seconds old.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -10,17 +10,17 @@ use crate::state::project::Project;
 /// By project and identity.
 #[derive(Default)]
 pub struct PermissionCache {
-    read: RefCell<HashMap<(String, String), Remembered>>,
+    read: RefCell<HashMap<(String, String), CachedPermission>>,
 }
 
-struct Remembered {
+struct CachedPermission {
     at: Millis,
-    /// `None` is no member
+    /// `None` for an identity that is no member
     permission: Option<Permission>,
 }
 
 impl PermissionCache {
-    /// What the identity may do in the project, by what was read in the last `keep` milliseconds.
+    /// The identity's permissions in the project, as read within the last `keep` milliseconds.
     pub fn of(
         &self,
         project: &Project,
@@ -34,7 +34,7 @@ impl PermissionCache {
             Some(known) if now < known.at + keep => known.permission.clone(),
             _ => {
                 let permission = project.permission_of(identity);
-                read.insert(key, Remembered { at: now, permission: permission.clone() });
+                read.insert(key, CachedPermission { at: now, permission: permission.clone() });
                 permission
             }
         }

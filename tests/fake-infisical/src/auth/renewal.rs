@@ -1,4 +1,4 @@
-//! Validating, renewing and revoking access tokens, in both designs.
+//! Validation, renewal and revocation of access tokens, in both designs.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use crate::api::error::ApiError;
 use crate::fake::FakeInfisical;
 use crate::settings::TokenDesign;
 
-/// The new design lets no token live longer: `MAX_MACHINE_IDENTITY_TOKEN_AGE`, 90 days.
+/// The longest life of a token in the new design: `MAX_MACHINE_IDENTITY_TOKEN_AGE`, 90 days.
 const OLDEST_TOKEN: u64 = 7_776_000;
 
 /// Seconds since 1970 by the server's wall clock, which a test may have skewed.
@@ -19,15 +19,15 @@ pub fn server_seconds(fake: &FakeInfisical) -> u64 {
     seconds.saturating_add_signed(fake.settings.clock_skew_seconds)
 }
 
-/// The new design's lifetime: what was asked for, cut to what is left of the maximum. 0 asks
-/// for as long as possible, and a maximum of 0 is none.
+/// The new design's lifetime: the requested one, cut to the rest of the maximum. 0 requests the
+/// longest one, and a maximum of 0 is no limit.
 pub fn clamped_ttl(ttl: u64, max_ttl: u64, created: u64, now: u64) -> u64 {
     let wanted = if ttl == 0 { OLDEST_TOKEN } else { ttl };
     let left = if max_ttl == 0 { OLDEST_TOKEN } else { (created + max_ttl).saturating_sub(now) };
     wanted.min(left).min(OLDEST_TOKEN)
 }
 
-/// Takes one use of the token, and answers for whom it speaks.
+/// Counts one use of the token, and returns its identity.
 pub fn authenticate(
     fake: &mut FakeInfisical,
     token: &str,
@@ -101,7 +101,7 @@ pub fn revoke(fake: &mut FakeInfisical, token: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// The old design's trap: it asks whether the *renewed* token would live past the maximum.
+/// The old design's rule: whether the *renewed* token would live past the maximum.
 fn outlives_maximum(claims: &Claims, now: u64) -> bool {
     claims.access_token_max_ttl > 0
         && claims.access_token_period == 0
@@ -129,8 +129,8 @@ fn verify(fake: &FakeInfisical, token: &str) -> Result<Claims, ApiError> {
     })
 }
 
-/// Asked at each use of a token, though not at its renewal: is the identity still one of the
-/// organisation's, and the token not one of those that never expire?
+/// Checked at each use of a token, not at its renewal: the identity still belongs to the
+/// organisation, and the token expires.
 fn belongs(fake: &FakeInfisical, claims: &Claims) -> Result<(), ApiError> {
     if fake.settings.token_design == TokenDesign::Old {
         let known = fake.state.identity(&claims.identity_id).is_some();

@@ -1,5 +1,5 @@
-//! Tokens that others than the server sign: Google, Azure, a Kubernetes cluster and issuers of one's own. All sign
-//! with one key of the fake's, each under a key id of its own.
+//! Tokens of other issuers than the server: Google, Azure, a Kubernetes cluster and those of JWTs. All sign with one
+//! key of the fake's, each under its own key id.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,10 +9,10 @@ use ring::signature::{
 };
 use serde_json::{Value, json};
 
-/// Known to everybody: what it signs is believed by fakes only. Made by `openssl genpkey`.
+/// A public key pair: only fakes accept its signatures. Made by `openssl genpkey`.
 static KEY: &[u8] = include_bytes!("rs256.pk8");
 
-/// Who signs.
+/// The issuer of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Issuer {
     Google,
@@ -23,7 +23,7 @@ pub enum Issuer {
     Spiffe,
 }
 
-/// Why a token is none of the issuer's.
+/// The faults of an issuer's token.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Flaw {
     Malformed,
@@ -57,7 +57,7 @@ impl Issuer {
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
-    /// The claims of a token that this issuer has signed, whatever they say.
+    /// The claims of a token that this issuer has signed, without checking them.
     pub fn verify(self, token: &str) -> Result<Value, Flaw> {
         let (signed, signature) = token.rsplit_once('.').ok_or(Flaw::Malformed)?;
         let (header, claims) = signed.split_once('.').ok_or(Flaw::Malformed)?;

@@ -1,5 +1,5 @@
-//! AWS STS, as far as Infisical asks it: whose signature is under a request for the caller's identity?
-//! The signature is computed anew, by AWS's description of Signature Version 4.
+//! AWS STS, as far as Infisical uses it: the signer of a request for the caller's identity. The
+//! signature is computed by AWS's description of Signature Version 4.
 
 use data_encoding::HEXLOWER;
 use std::collections::BTreeMap;
@@ -12,11 +12,11 @@ use crate::calendar::iso8601;
 use crate::clock::Millis;
 use crate::state::cloud::Aws;
 
-/// How far the time of a signature may be off.
+/// The accepted difference of a signature's time.
 const TOLERANCE: Millis = 15 * 60 * 1000;
 const QUESTION: &str = "Action=GetCallerIdentity&Version=2011-06-15";
 
-/// Who has signed.
+/// The signer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Caller {
     pub account: String,
@@ -32,7 +32,7 @@ struct Authorization<'a> {
     signature: &'a str,
 }
 
-/// Answers a request that came to the endpoint of `region`; `Err` is AWS's code.
+/// Answers a request to the endpoint of `region`; `Err` is AWS's code.
 pub fn caller(
     aws: &Aws,
     region: &str,
@@ -42,7 +42,7 @@ pub fn caller(
     now: Millis,
 ) -> Result<Caller, &'static str> {
     let mut headers = normalised(headers);
-    // What the server's HTTP client adds; the Python SDK signs a length that it does not pass on.
+    // The server's HTTP client adds it; the Python SDK signs a length that it does not pass on.
     headers.entry("content-length".to_owned()).or_insert_with(|| body.len().to_string());
     let header = |name: &str| headers.get(name).map_or("", String::as_str);
     let authorization =

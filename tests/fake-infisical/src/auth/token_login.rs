@@ -212,6 +212,7 @@ fn matches(value: &Value, policy: &str) -> bool {
         Value::Array(list) => list.iter().any(|one| matches(one, policy)),
         Value::String(text) => is_like(text, policy),
         Value::Null => false,
-        other => other.to_string() == policy,
+        // As JSON text: `Value == str` compares only strings.
+        Value::Bool(_) | Value::Number(_) | Value::Object(_) => format!("{value}") == policy,
     }
 }

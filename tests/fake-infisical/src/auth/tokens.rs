@@ -1,12 +1,12 @@
-//! What the server remembers of tokens beyond their own claims: revocations and uses.
+//! The server's state of tokens beyond their claims: revocations and uses.
 
 use std::collections::{HashMap, HashSet};
 
 use super::jwt::Claims;
 
-/// Revocations of an identity or of a client secret hit what was issued before them. They are
-/// ordered by a counter, not by the seconds of `iat`: a test revokes and logs in within one.
-/// A token this process did not issue counts as the oldest.
+/// Revocations of an identity or of a client secret apply to tokens issued before them. They are
+/// ordered by a counter, not by the seconds of `iat`: a test revokes and logs in within one. A
+/// token of another process counts as the oldest.
 #[derive(Default)]
 pub struct TokenLedger {
     counter: u64,
@@ -17,7 +17,7 @@ pub struct TokenLedger {
     uses_left: HashMap<String, u64>,
 }
 
-/// Which revocation a token falls under.
+/// The revocation that applies to a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Revoked {
     Token,
@@ -64,8 +64,7 @@ impl TokenLedger {
         self.uses_left.get(&claims.jti) == Some(&0)
     }
 
-    /// Takes one use. A counter lost in a restart begins anew, as the server's does when its
-    /// Redis was flushed.
+    /// Counts one use. A counter lost in a restart starts again, as with a flushed Redis.
     pub fn spend(&mut self, claims: &Claims) {
         if let Some(limit) = claims.num_uses_limit {
             let left = self.uses_left.entry(claims.jti.clone()).or_insert(limit);

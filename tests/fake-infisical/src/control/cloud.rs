@@ -1,9 +1,9 @@
-//! What stands around the machine, changed behind its back.
+//! Changes of the clouds around the machine.
 
 use serde_json::{Map, Value, json};
 
 use super::state::IdentityId;
-use super::{Answer, Control, Mistake, shown};
+use super::{Answer, Control, ControlError, shown};
 use crate::auth::kubernetes::{self, Order};
 use crate::auth::login;
 use crate::auth::token_login::{self, TokenOrder};
@@ -13,18 +13,18 @@ impl Control {
         shown(&self.shared.lock().state.cloud)
     }
 
-    /// Keys that are not named keep their values, in each of the clouds.
+    /// Keys that are not named keep their values, in each cloud.
     pub(super) fn change_cloud(&self, changes: Map<String, Value>) -> Answer {
         let mut fake = self.shared.lock();
         let mut merged = shown(&fake.state.cloud)?;
         for (name, changes) in changes {
             match (merged.get_mut(&name), changes) {
                 (Some(Value::Object(cloud)), Value::Object(changes)) => cloud.extend(changes),
-                _ => return Err(Mistake::bad(format!("no such cloud, or no object: {name}"))),
+                _ => return Err(ControlError::bad(format!("no such cloud, or no object: {name}"))),
             }
         }
         fake.state.cloud =
-            serde_json::from_value(merged).map_err(|error| Mistake::bad(error.to_string()))?;
+            serde_json::from_value(merged).map_err(|error| ControlError::bad(error.to_string()))?;
         shown(&fake.state.cloud)
     }
 
@@ -39,10 +39,10 @@ impl Control {
         let granted = login::admit(&mut fake, &order.identity, "token-auth");
         granted
             .map(|grant| json!({"token": grant.access_token}))
-            .map_err(|_| Mistake::not_found("no such identity"))
+            .map_err(|_| ControlError::not_found("no such identity"))
     }
 
-    /// A service account's token, as kubelet puts it into a file.
+    /// A service account's token, as kubelet writes it to a file.
     pub(super) fn kubernetes_token(&self, order: Order) -> Answer {
         Ok(json!({"token": kubernetes::mint(&self.shared.lock(), &order)}))
     }

@@ -1,11 +1,11 @@
-//! What was requested, and how often.
+//! The log of requests, and their counts.
 
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{Answer, Control, Mistake, done, shown};
+use super::{Answer, Control, ControlError, done, shown};
 use crate::http::request::Request;
 
 impl Control {
@@ -22,14 +22,16 @@ impl Control {
         shown(&self.shared.lock().journal.stats)
     }
 
-    /// With `atLeast` it waits, so that a test need not sleep until a request has arrived; when
-    /// `timeoutMs` has passed it answers with what there is.
+    /// With `atLeast` it waits until that many requests have arrived; after `timeoutMs` it answers
+    /// with the present count.
     pub(super) async fn count(&self, request: &Request) -> Answer {
         let query = request.query_map();
         let text = |key: &str| query.get(key).and_then(|value| value.as_str());
         let number = |key: &str, default: u64| match text(key) {
             None => Ok(default),
-            Some(text) => text.parse().map_err(|_| Mistake::bad(format!("{key} is not a number"))),
+            Some(text) => {
+                text.parse().map_err(|_| ControlError::bad(format!("{key} is not a number")))
+            }
         };
         let at_least = number("atLeast", 0)?;
         let patience = Duration::from_millis(number("timeoutMs", 10_000)?);
@@ -47,7 +49,7 @@ impl Control {
                 arrival.await;
             }
         };
-        // Running out of patience is an answer too: the count says so
+        // A timeout is an answer too: the count shows it
         let _ = timeout(patience, enough).await;
         Ok(json!({"count": count()}))
     }

@@ -1,4 +1,4 @@
-//! The second port: plain HTTP and JSON, for tests only, and never struck by a fault.
+//! The control port: plain HTTP and JSON, for tests only, without faults.
 
 mod cloud;
 mod faults;
@@ -24,13 +24,13 @@ pub struct Control {
     metadata: Gate,
 }
 
-/// The test's own mistake, told in a sentence.
-struct Mistake {
+/// An error in a test's request.
+struct ControlError {
     status: u16,
     message: String,
 }
 
-type Answer = Result<Value, Mistake>;
+type Answer = Result<Value, ControlError>;
 
 impl Control {
     pub fn new(shared: Shared, gate: Gate, metadata: Gate) -> Self {
@@ -94,7 +94,7 @@ impl Control {
             ("PUT", ["identity"]) => self.put_identity(body(request)?),
             ("DELETE", ["identity"]) => self.delete_identity(body(request)?),
             ("PUT", ["permission"]) => self.put_permission(body(request)?),
-            _ => Err(Mistake::not_found(format!(
+            _ => Err(ControlError::not_found(format!(
                 "no such control: {} {}",
                 request.method, request.path
             ))),
@@ -102,7 +102,7 @@ impl Control {
     }
 }
 
-impl Mistake {
+impl ControlError {
     fn bad(message: impl Into<String>) -> Self {
         Self { status: 400, message: message.into() }
     }
@@ -112,12 +112,12 @@ impl Mistake {
     }
 }
 
-fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Mistake> {
-    serde_json::from_slice(&request.body).map_err(|error| Mistake::bad(error.to_string()))
+fn body<T: DeserializeOwned>(request: &Request) -> Result<T, ControlError> {
+    serde_json::from_slice(&request.body).map_err(|error| ControlError::bad(error.to_string()))
 }
 
 fn shown(value: &impl serde::Serialize) -> Answer {
-    serde_json::to_value(value).map_err(|error| Mistake::bad(error.to_string()))
+    serde_json::to_value(value).map_err(|error| ControlError::bad(error.to_string()))
 }
 
 fn done() -> Answer {

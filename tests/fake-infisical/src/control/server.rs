@@ -1,9 +1,9 @@
-//! The server as a whole: its dialect, its switches, its clock and its tokens.
+//! The server as a whole: dialect, settings, clock and tokens.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Answer, Control, Mistake, done, shown};
+use super::{Answer, Control, ControlError, done, shown};
 use crate::auth::jwt;
 use crate::dialect::Dialect;
 
@@ -49,7 +49,7 @@ impl Control {
             settings.extend(changes);
         }
         fake.settings =
-            serde_json::from_value(merged).map_err(|error| Mistake::bad(error.to_string()))?;
+            serde_json::from_value(merged).map_err(|error| ControlError::bad(error.to_string()))?;
         shown(&fake.settings)
     }
 
@@ -59,18 +59,18 @@ impl Control {
         Ok(json!({"nowMs": fake.clock.now()}))
     }
 
-    /// A revoked client secret refuses logins as well; a revoked identity may log in again.
+    /// A revoked client secret also fails at logins; a revoked identity may log in again.
     pub(super) fn revoke(&self, revocation: Revocation) -> Answer {
         let mut fake = self.shared.lock();
         match revocation {
             Revocation::Token(token) => {
                 let claims = jwt::verify(&token, &fake.settings.auth_secret, 0)
-                    .map_err(|flaw| Mistake::bad(format!("no token of ours: {flaw:?}")))?;
+                    .map_err(|flaw| ControlError::bad(format!("no token of ours: {flaw:?}")))?;
                 fake.tokens.revoke_token(&claims.jti);
             }
             Revocation::IdentityId(id) => {
                 if fake.state.identity(&id).is_none() {
-                    return Err(Mistake::not_found("no such identity"));
+                    return Err(ControlError::not_found("no such identity"));
                 }
                 fake.tokens.revoke_identity(&id);
             }
@@ -78,7 +78,7 @@ impl Control {
                 let identities = fake.state.identities.iter_mut();
                 let mut secrets = identities.flat_map(|identity| &mut identity.client_secrets);
                 let Some(secret) = secrets.find(|secret| secret.id == id) else {
-                    return Err(Mistake::not_found("no such client secret"));
+                    return Err(ControlError::not_found("no such client secret"));
                 };
                 secret.revoked = true;
                 fake.tokens.revoke_client_secret(&id);

@@ -1,10 +1,10 @@
-//! Changes to the state behind the API's back.
+//! Changes of the state without the API.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Answer, Control, Mistake, done, shown};
+use super::{Answer, Control, ControlError, done, shown};
 use crate::state::State;
 use crate::state::identity::Identity;
 use crate::state::permission::{Permission, Rule};
@@ -51,7 +51,7 @@ pub(super) struct DeleteSecret {
 pub(super) struct PutPermission {
     project: String,
     identity: String,
-    /// None is the admin role, an empty list a role without any rights
+    /// Absent: the admin role; an empty list: a role without any permission
     #[serde(default)]
     rules: Option<Vec<Rule>>,
     /// False ends the membership
@@ -73,7 +73,7 @@ impl Control {
         let now = fake.clock.now();
         let state = state.settle(now);
         if let Some(project) = state.projects.iter().find(|project| project.circles()) {
-            return Err(Mistake::bad(format!("the imports of project {} circle", project.id)));
+            return Err(ControlError::bad(format!("the imports of project {} circle", project.id)));
         }
         fake.state = state;
         fake.etags.clear();
@@ -81,7 +81,7 @@ impl Control {
         done()
     }
 
-    /// Stores the value as it is, without the trim of the public API.
+    /// Stores the value unchanged, without the trim of the public API.
     pub(super) fn put_secret(&self, put: PutSecret) -> Answer {
         let mut fake = self.shared.lock();
         let now = fake.clock.now();
@@ -110,7 +110,7 @@ impl Control {
         let folder = project.folder_mut(&delete.environment, &normal_path(&delete.path));
         folder
             .and_then(|folder| folder.secrets.remove(&delete.key))
-            .ok_or_else(|| Mistake::not_found("no such secret"))?;
+            .ok_or_else(|| ControlError::not_found("no such secret"))?;
         done()
     }
 
@@ -121,7 +121,7 @@ impl Control {
         let project = find(&mut fake.state, &put.project)?;
         let import = put.import.settled();
         if project.would_circle(&import) {
-            return Err(Mistake::bad("the imports would circle"));
+            return Err(ControlError::bad("the imports would circle"));
         }
         project.make_folder(&import.environment, &import.path, now);
         project.imports.push(import);
@@ -134,11 +134,11 @@ impl Control {
         let project = find(&mut fake.state, &delete.project)?;
         let wanted = delete.import.settled();
         let at = project.imports.iter().position(|import| *import == wanted);
-        project.imports.remove(at.ok_or_else(|| Mistake::not_found("no such import"))?);
+        project.imports.remove(at.ok_or_else(|| ControlError::not_found("no such import"))?);
         done()
     }
 
-    /// A new identity, or another form of one that is there.
+    /// Adds or replaces an identity.
     pub(super) fn put_identity(&self, mut identity: Identity) -> Answer {
         let mut fake = self.shared.lock();
         identity.settle(fake.clock.now());
@@ -150,20 +150,20 @@ impl Control {
         done()
     }
 
-    /// The identity is gone, and its memberships with it.
+    /// Deletes the identity and its memberships.
     pub(super) fn delete_identity(&self, delete: IdentityId) -> Answer {
         let mut fake = self.shared.lock();
         let identities = &mut fake.state.identities;
         let at = identities.iter().position(|identity| identity.id == delete.identity);
-        identities.remove(at.ok_or_else(|| Mistake::not_found("no such identity"))?);
+        identities.remove(at.ok_or_else(|| ControlError::not_found("no such identity"))?);
         for members in fake.state.projects.iter_mut().filter_map(|p| p.members.as_mut()) {
             members.remove(&delete.identity);
         }
         done()
     }
 
-    /// In a project without a list of members everybody is one; such a list is written down
-    /// first, so that only the named identity is affected.
+    /// Without a list of members every identity is a member; the list is created first, so that
+    /// only the named identity is affected.
     pub(super) fn put_permission(&self, put: PutPermission) -> Answer {
         let mut fake = self.shared.lock();
         let everybody: BTreeMap<_, _> = fake
@@ -183,6 +183,6 @@ impl Control {
     }
 }
 
-fn find<'w>(state: &'w mut State, id: &str) -> Result<&'w mut Project, Mistake> {
-    state.project_mut(id).ok_or_else(|| Mistake::not_found(format!("no such project: {id}")))
+fn find<'w>(state: &'w mut State, id: &str) -> Result<&'w mut Project, ControlError> {
+    state.project_mut(id).ok_or_else(|| ControlError::not_found(format!("no such project: {id}")))
 }

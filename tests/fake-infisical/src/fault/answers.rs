@@ -1,4 +1,4 @@
-//! Faults that change what is answered, as opposed to how its bytes arrive.
+//! Faults of an answer's content, as opposed to its delivery.
 
 use std::io::Write;
 
@@ -25,11 +25,11 @@ const BLOCKED: &str = "<!DOCTYPE html>\n<html><head><title>Attention Required!</
 const PORTAL: &str = "<!DOCTYPE html>\n<html><head><title>Welcome to the guest network</title></head>\n\
     <body><form action=\"/accept\"><button>Accept the terms</button></form></body></html>\n";
 
-/// The fields without which an answer says nothing.
+/// The fields that clients need.
 const LOAD_BEARING: [&str; 4] = ["accessToken", "expiresIn", "secretKey", "secretValue"];
 
 impl Fault {
-    /// An answer that comes instead of the server's, which never sees the request.
+    /// An answer in place of the server's, which never gets the request.
     pub fn substitute(&self, subject: &Subject<'_>) -> Option<Response> {
         match self {
             Self::Status { code, error, message, details, retry_after } => {
@@ -69,7 +69,7 @@ impl Fault {
         }
     }
 
-    /// Does the fault need a whole answer to work on, whatever the client has already?
+    /// Whether the fault needs a whole answer, even if the client has it already.
     pub fn rewrites(&self) -> bool {
         matches!(self, Self::WrongShape | Self::HugeList { .. })
     }
@@ -91,7 +91,7 @@ impl Fault {
         response
     }
 
-    /// Changes the finished answer.
+    /// Changes the encoded answer.
     pub fn encode(&self, mut response: Response) -> Response {
         if *self != Self::Gzip || response.status == 304 {
             return response;
@@ -103,7 +103,7 @@ impl Fault {
     }
 }
 
-/// The call that a route makes first.
+/// The first database call of a route.
 fn database_call(subject: &Subject<'_>) -> &'static str {
     match subject.route {
         Some(Route::Login) => "FindOne",

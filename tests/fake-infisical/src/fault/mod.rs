@@ -1,7 +1,7 @@
-//! Faults: what can go wrong between a client and the server, on demand.
+//! Faults between a client and the server, on demand.
 
 pub mod answers;
-pub mod book;
+pub mod rules;
 pub mod subject;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::api::route::Route;
 use subject::Subject;
 
-/// What befalls a request. Those without a note do what their name says.
+/// The kinds of fault. Those without a comment do what their name says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
     tag = "kind",
@@ -19,7 +19,7 @@ use subject::Subject;
     deny_unknown_fields
 )]
 pub enum Fault {
-    /// The port is closed and live connections are dropped, for as long as the rule stands
+    /// The port is closed and live connections are dropped, while the rule exists
     Refuse,
     /// Reads the request and never answers
     Hang,
@@ -29,14 +29,14 @@ pub enum Fault {
     ResetMidBody,
     /// The full length announced, half of it sent, then a clean end
     Truncate,
-    /// The body byte by byte: either so many a second, or one each so often
+    /// The body byte by byte: either so many per second, or one per interval
     SlowDrip {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         bytes_per_second: Option<u64>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         delay_ms: Option<u64>,
     },
-    /// The answer as it was when the request came, but later
+    /// The answer as of the request's arrival, but later
     Delay {
         ms: u64,
     },
@@ -54,13 +54,13 @@ pub enum Fault {
         retry_after: Option<u64>,
     },
     DatabaseError,
-    /// Postgres is out: each route is a 500 that names its database call, but for `/api/status`
+    /// Postgres is down: each route except `/api/status` is a 500 that names its database call
     PostgresDown,
-    /// A login finds its lock taken: 429 without `retry-after`
+    /// The lock of a login is taken: 429 without `retry-after`
     LockContended,
     /// Fastify's bare 404, as if the server had no such route
     RouteNotFound,
-    /// 200, and a listing without a secret or an import
+    /// 200, and a listing without secrets and imports
     EmptyListing,
     #[serde(rename = "html-502")]
     Html502,
@@ -70,11 +70,11 @@ pub enum Fault {
     Html404,
     #[serde(rename = "html-403-waf")]
     Html403Waf,
-    /// 200, and a page to log in to the network
+    /// 200, and the login page of a network
     CaptivePortal,
-    /// Compressed, whether or not the client said it could take that
+    /// Compressed, whether or not the client accepts it
     Gzip,
-    /// Whatever is not a GET fails with a 500
+    /// Everything but a GET fails with a 500
     Maintenance,
     Redirect {
         location: String,
@@ -82,9 +82,9 @@ pub enum Fault {
     },
     /// 200 and `application/json`, but no JSON
     GarbageJson,
-    /// 200 and JSON, without the fields a client lives by
+    /// 200 and JSON, without the fields that clients need
     WrongShape,
-    /// A list with so many more secrets in it
+    /// A list with this many additional secrets
     HugeList {
         entries: usize,
     },
@@ -120,8 +120,8 @@ impl Fault {
         }
     }
 
-    /// Some let requests through by their nature: maintenance lets reads, and `/api/status` asks
-    /// no database.
+    /// Some faults let requests through by their nature: maintenance allows reads, and
+    /// `/api/status` uses no database.
     fn concerns(&self, subject: &Subject<'_>) -> bool {
         match self {
             Self::Maintenance => subject.request.method != "GET",

@@ -1,4 +1,4 @@
-//! What a request is about, as far as a rule can choose by it.
+//! The properties of a request by which rules match.
 
 use serde_json::Value;
 
@@ -6,18 +6,18 @@ use crate::api::route::{Endpoint, Route};
 use crate::auth::jwt;
 use crate::fake::FakeInfisical;
 use crate::http::request::Request;
-use crate::net::Face;
+use crate::net::PublicPort;
 use crate::state::project::normal_path;
 
 pub struct Subject<'a> {
     pub request: &'a Request,
-    pub face: Face,
+    pub face: PublicPort,
     pub route: Option<Route>,
     /// Of a read or write of secrets, or of their imports
     pub secret_path: Option<String>,
-    /// The secret that is asked for by name
+    /// The secret that is requested by name
     pub key: Option<String>,
-    /// The identity that logs in, or that the token speaks for
+    /// The identity that logs in, or that of the token
     pub identity: Option<String>,
 }
 
@@ -26,7 +26,7 @@ impl<'a> Subject<'a> {
         fake: &FakeInfisical,
         request: &'a Request,
         endpoint: Option<&Endpoint>,
-        face: Face,
+        face: PublicPort,
     ) -> Self {
         let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
         let route = endpoint.map(Endpoint::route);
@@ -62,7 +62,7 @@ fn identity(fake: &FakeInfisical, request: &Request, body: &Value) -> Option<Str
         return Some(id.to_owned());
     }
     let (_, token) = request.header("authorization")?.split_once(' ')?;
-    // Whether it is still valid is the server's question, not the rule's
+    // Validity is checked by the server, not by the rule
     let claims = jwt::verify(token.trim(), &fake.settings.auth_secret, 0).ok()?;
     Some(claims.identity_id)
 }

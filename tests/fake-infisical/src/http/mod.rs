@@ -1,4 +1,4 @@
-//! HTTP/1.1 by hand: the faults need every byte that is written to be ours.
+//! HTTP/1.1 by hand: faults control every byte.
 
 pub mod read;
 pub mod request;

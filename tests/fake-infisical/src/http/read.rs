@@ -1,4 +1,4 @@
-//! Reads requests off a connection, one after the other.
+//! Reads requests from a connection, one after the other.
 
 use std::io;
 
@@ -6,8 +6,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::request::Request;
 
-/// Far above Fastify's 1 MiB, so that a request that is too large is read whole and answered,
-/// not cut off while the client still writes.
+/// Far above Fastify's 1 MiB, so that a request that is too large is read completely and answered.
 const LARGEST_READ: usize = 64 << 20;
 /// A body above this is answered 500, so the log need not keep it.
 pub const LARGEST_BODY: usize = 1 << 20;
@@ -15,9 +14,9 @@ const LARGEST_HEAD: usize = 64 << 10;
 
 #[derive(Debug)]
 pub enum ReadError {
-    /// The peer is gone, or stopped in the middle
+    /// The peer has disconnected, possibly in the middle
     Gone,
-    /// Not HTTP that we or Fastify would take
+    /// Not HTTP that Fastify accepts
     Malformed,
 }
 
@@ -27,7 +26,7 @@ impl From<io::Error> for ReadError {
     }
 }
 
-/// Keeps what was read beyond one request for the next.
+/// Keeps the bytes after one request for the next.
 #[derive(Default)]
 pub struct Reader {
     buffer: Vec<u8>,
@@ -80,7 +79,7 @@ enum Framing {
 }
 
 impl Framing {
-    /// The body and the bytes it took, once the buffer holds all of it.
+    /// The body and its encoded length, once the buffer has all of it.
     fn take(&self, buffer: &[u8]) -> Result<Option<(Vec<u8>, usize)>, ReadError> {
         match *self {
             Self::Length(length) => Ok(buffer.get(..length).map(|body| (body.to_vec(), length))),

@@ -1,4 +1,4 @@
-//! One request, decoded but not yet understood.
+//! A decoded request.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub struct Request {
     /// Names in lower case; repeated headers joined by a comma
     pub headers: BTreeMap<String, String>,
     pub body: Vec<u8>,
-    /// What the client sent, even where `body` was not kept
+    /// The length that was sent, even if `body` was not kept
     pub body_bytes: usize,
     pub wants_close: bool,
 }
@@ -34,7 +34,7 @@ impl Request {
             .collect()
     }
 
-    /// Whether `decodeURIComponent` would take the path.
+    /// Whether `decodeURIComponent` accepts the path.
     pub fn is_decodable(&self) -> bool {
         let bytes = self.path.as_bytes();
         let escaped = |at: usize| {
@@ -45,7 +45,7 @@ impl Request {
         percents.all(|(at, _)| escaped(at)) && percent_decode_str(&self.path).decode_utf8().is_ok()
     }
 
-    /// The query as the server's validation sees it: a repeated key is an array, hence invalid.
+    /// The query as the server validates it: a repeated key is an array, hence invalid.
     pub fn query_map(&self) -> Map<String, Value> {
         let query = self.target.split_once('?').map_or("", |(_, query)| query);
         let mut map = Map::new();

@@ -1,4 +1,4 @@
-//! One answer, before a fault or a socket gets at it.
+//! An answer, before faults and delivery.
 
 use serde::Serialize;
 

@@ -1,7 +1,7 @@
-//! The metadata service of EC2, version 2 alone: without a session there is no answer.
+//! The metadata service of EC2, version 2 only: it requires a session.
 //!
-//! How many hops an answer may take is seen only by who is too far away: the answer to the `PUT` never
-//! arrives, which is the fault `hang`.
+//! The hop limit affects only clients that are too far away: the answer to the `PUT` never arrives,
+//! which is the fault `hang`.
 
 use std::collections::HashMap;
 
@@ -34,10 +34,10 @@ pub(super) fn answer(fake: &mut FakeInfisical, request: &Request, path: &[&str])
     if !lives || request.method != "GET" {
         return html(401, "401 - Unauthorized");
     }
-    tell(fake, request, path)
+    answer_to(fake, request, path)
 }
 
-/// Whoever comes through a proxy gets none.
+/// A request through a proxy gets no session.
 fn open_session(fake: &mut FakeInfisical, request: &Request) -> Response {
     if request.method != "PUT" {
         return html(405, "405 - Method Not Allowed");
@@ -54,7 +54,7 @@ fn open_session(fake: &mut FakeInfisical, request: &Request) -> Response {
     plain(&token).with_header(TTL, seconds.to_string())
 }
 
-fn tell(fake: &FakeInfisical, request: &Request, path: &[&str]) -> Response {
+fn answer_to(fake: &FakeInfisical, request: &Request, path: &[&str]) -> Response {
     let aws = &fake.state.cloud.aws;
     match (path, &aws.role) {
         (["meta-data", "placement", "region"], _) => plain(&aws.region),

@@ -1,4 +1,4 @@
-//! Google's metadata server: who asks must say that it is one, by a header that no browser sends.
+//! Google's metadata server: it requires a header that no browser sends.
 
 use serde_json::json;
 
@@ -15,12 +15,12 @@ pub(super) fn answer(fake: &FakeInfisical, request: &Request, path: &[&str]) -> 
     let response = if !asked_right || request.header("x-forwarded-for").is_some() {
         html(403, "Error 403 (Forbidden)!!1")
     } else {
-        tell(fake, request, path)
+        answer_to(fake, request, path)
     };
     response.with_header(FLAVOR, "Google").with_header("server", "Metadata Server for VM")
 }
 
-fn tell(fake: &FakeInfisical, request: &Request, path: &[&str]) -> Response {
+fn answer_to(fake: &FakeInfisical, request: &Request, path: &[&str]) -> Response {
     let (account, what) = match path {
         [] => return typed(200, "application/text", "computeMetadata/\n"),
         ["instance", "service-accounts", account, what @ ..] => (*account, what),

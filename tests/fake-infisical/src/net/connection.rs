@@ -1,9 +1,9 @@
-//! One client's connection to the public port.
+//! A client's connection to the public port.
 
 use std::net::IpAddr;
 
-use super::delivery::{Delivery, Parcel, deliver, hang, reset};
-use super::{Face, Wire};
+use super::delivery::{Delivery, EncodedAnswer, deliver, hang, reset};
+use super::{PublicPort, Wire};
 use crate::api::call::client_address;
 use crate::api::error::bad_url;
 use crate::api::{self, etag};
@@ -16,41 +16,41 @@ use crate::http::request::Request;
 use crate::http::response::Response;
 use crate::metadata;
 
-/// What becomes of a request.
+/// The handling of a request.
 enum Course {
     Hang,
     Reset,
-    Send(Parcel, Delivery),
+    Send(EncodedAnswer, Delivery),
 }
 
-/// Request after request, until the client leaves or a fault ends it.
-pub async fn converse(mut wire: impl Wire, peer: IpAddr, shared: Shared, face: Face) {
+/// Serves requests until the client disconnects or a fault ends the connection.
+pub async fn converse(mut wire: impl Wire, peer: IpAddr, shared: Shared, face: PublicPort) {
     let mut reader = Reader::default();
     loop {
         let mut request = match reader.next(&mut wire).await {
             Ok(Some(request)) => request,
             Ok(None) | Err(ReadError::Gone) => return,
             Err(ReadError::Malformed) => {
-                // The client may be gone as well; there is nobody else to tell
+                // The client may have disconnected as well
                 let _ = deliver(&mut wire, bad_request(&shared), Delivery::Whole).await;
                 return;
             }
         };
         // As the proxy does: what the client itself writes there counts for nothing.
         request.headers.remove(tls_cert::HEADER);
-        let certificate = wire.client_certificate().filter(|_| face == Face::Api);
+        let certificate = wire.client_certificate().filter(|_| face == PublicPort::Api);
         request.headers.extend(certificate.map(|text| (tls_cert::HEADER.to_owned(), text)));
         let course = decide(&mut shared.lock(), &request, peer, face);
         shared.arrivals.notify_waiters();
         match course {
             Course::Hang => return hang(&mut wire).await,
             Course::Reset => {
-                // Should this fail the client sees an orderly end, and the test tells
+                // If this fails, the client sees a clean end, and the test detects it
                 let _ = reset(&wire);
                 return;
             }
-            Course::Send(parcel, delivery) => {
-                let sent = deliver(&mut wire, parcel, delivery).await;
+            Course::Send(answer, delivery) => {
+                let sent = deliver(&mut wire, answer, delivery).await;
                 if sent.is_err() || request.wants_close {
                     return;
                 }
@@ -59,31 +59,31 @@ pub async fn converse(mut wire: impl Wire, peer: IpAddr, shared: Shared, face: F
     }
 }
 
-/// All that happens to a request happens here at once: it is logged, meets its fault, is
-/// answered. Only the delivery is left, so a delayed answer tells of the past.
-fn decide(fake: &mut FakeInfisical, request: &Request, peer: IpAddr, face: Face) -> Course {
+/// A request is logged, gets its fault and is answered at once. Only the delivery is left, so a
+/// delayed answer has the state of the request's arrival.
+fn decide(fake: &mut FakeInfisical, request: &Request, peer: IpAddr, face: PublicPort) -> Course {
     let endpoint = match face {
-        Face::Api => api::route(request, fake.dialect),
-        Face::Metadata => None,
+        PublicPort::Api => api::route(request, fake.dialect),
+        PublicPort::Metadata => None,
     };
     let subject = Subject::of(fake, request, endpoint.as_ref(), face);
     let fault = fake.faults.strike(&subject);
     let now = fake.clock.now();
-    let ticket =
+    let entry =
         fake.journal.arrive(request, endpoint.as_ref(), fault.as_ref().map(Fault::name), now);
     match &fault {
         Some(Fault::Hang) => return Course::Hang,
         Some(Fault::Reset) => return Course::Reset,
         _ => {}
     }
-    if face == Face::Api && !request.is_decodable() {
-        fake.journal.answered(ticket, 400);
+    if face == PublicPort::Api && !request.is_decodable() {
+        fake.journal.answered(entry, 400);
         return Course::Send(pack(fake, request, bad_url(request)), Delivery::Whole);
     }
     let substitute = fault.as_ref().and_then(|fault| fault.substitute(&subject));
     let response = match (substitute, &fault) {
         (Some(response), _) => response,
-        (None, _) if face == Face::Metadata => metadata::answer(fake, request),
+        (None, _) if face == PublicPort::Metadata => metadata::answer(fake, request),
         (None, None) => {
             let from = client_address(request, peer);
             etag::apply(request, api::answer(fake, request, endpoint, from))
@@ -98,24 +98,24 @@ fn decide(fake: &mut FakeInfisical, request: &Request, peer: IpAddr, face: Face)
             fault.encode(etag::apply(request, response))
         }
     };
-    fake.journal.answered(ticket, response.status);
-    let parcel = pack(fake, request, response);
-    Course::Send(parcel, Delivery::of(fault.as_ref()))
+    fake.journal.answered(entry, response.status);
+    let answer = pack(fake, request, response);
+    Course::Send(answer, Delivery::of(fault.as_ref()))
 }
 
-fn pack(fake: &FakeInfisical, request: &Request, response: Response) -> Parcel {
+fn pack(fake: &FakeInfisical, request: &Request, response: Response) -> EncodedAnswer {
     let skew = fake.settings.clock_skew_seconds.saturating_mul(1000);
     let date = fake.clock.now().saturating_add_signed(skew);
-    Parcel {
+    EncodedAnswer {
         head: response.head(date, request.wants_close),
         body: if request.method == "HEAD" { Vec::new() } else { response.body },
     }
 }
 
-/// Fastify's answer to what is not HTTP.
-fn bad_request(shared: &Shared) -> Parcel {
+/// Fastify's answer to input that is not HTTP.
+fn bad_request(shared: &Shared) -> EncodedAnswer {
     let body =
         serde_json::json!({"error": "Bad Request", "message": "Client Error", "statusCode": 400});
     let response = Response::json(400, &body);
-    Parcel { head: response.head(shared.lock().clock.now(), true), body: response.body }
+    EncodedAnswer { head: response.head(shared.lock().clock.now(), true), body: response.body }
 }

@@ -1,4 +1,4 @@
-//! How the bytes of an answer arrive, or do not.
+//! The delivery of an answer's bytes.
 
 use std::io;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use tokio::time::sleep;
 use super::Wire;
 use crate::fault::Fault;
 
-/// An answer, ready for the wire.
-pub struct Parcel {
+/// An encoded answer.
+pub struct EncodedAnswer {
     pub head: Vec<u8>,
     pub body: Vec<u8>,
 }
@@ -38,7 +38,7 @@ impl Delivery {
     }
 }
 
-/// A rate above a thousand a second comes in larger steps: timers are no finer than that.
+/// A rate above a thousand per second uses larger steps: timers are no finer than that.
 fn drip(bytes_per_second: Option<u64>, delay_ms: Option<u64>) -> Delivery {
     let rate = bytes_per_second.unwrap_or(10).max(1);
     let step = (rate / 1000).max(1);
@@ -50,8 +50,12 @@ fn drip(bytes_per_second: Option<u64>, delay_ms: Option<u64>) -> Delivery {
 }
 
 /// An error, or anything but a whole delivery, ends the connection.
-pub async fn deliver(wire: &mut impl Wire, parcel: Parcel, delivery: Delivery) -> io::Result<()> {
-    let Parcel { head, body } = parcel;
+pub async fn deliver(
+    wire: &mut impl Wire,
+    answer: EncodedAnswer,
+    delivery: Delivery,
+) -> io::Result<()> {
+    let EncodedAnswer { head, body } = answer;
     match delivery {
         Delivery::Whole => send(wire, &[head, body].concat()).await,
         Delivery::Delayed(pause) => {
@@ -61,7 +65,7 @@ pub async fn deliver(wire: &mut impl Wire, parcel: Parcel, delivery: Delivery) -
         Delivery::Dripped { step, pause } => {
             send(wire, &head).await?;
             for drop in body.chunks(step) {
-                // Even a sleep of nothing lasts until the timer's next millisecond
+                // Even an empty sleep lasts until the timer's next millisecond
                 if !pause.is_zero() {
                     sleep(pause).await;
                 }
@@ -82,12 +86,12 @@ pub async fn deliver(wire: &mut impl Wire, parcel: Parcel, delivery: Delivery) -
     }
 }
 
-/// From here on, dropping the connection sends a reset instead of an orderly end.
+/// From here on, dropping the connection sends a reset instead of a clean end.
 pub fn reset(wire: &impl Wire) -> io::Result<()> {
     wire.socket().set_zero_linger()
 }
 
-/// Swallows whatever still comes, until the client has had enough.
+/// Discards all further input until the client disconnects.
 pub async fn hang(wire: &mut impl Wire) {
     let mut scratch = [0; 1024];
     while matches!(wire.read(&mut scratch).await, Ok(n) if n > 0) {}

@@ -1,5 +1,5 @@
-//! The public port. It can be closed and opened again, and whoever asked for that is answered
-//! only when it has happened.
+//! The public port. It can be closed and opened again; the command is answered when that has
+//! happened.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,11 +9,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::Face;
+use super::PublicPort;
 use super::connection::converse;
 use crate::fake::Shared;
 
-/// Steers the port from the control API.
+/// Controls the port for the control API.
 #[derive(Clone)]
 pub struct Gate {
     commands: mpsc::Sender<Command>,
@@ -25,7 +25,7 @@ struct Command {
 }
 
 impl Gate {
-    /// Closed means closed: connects are refused and live connections are gone.
+    /// When closed, connects are refused and live connections have ended.
     pub async fn set_open(&self, open: bool) -> io::Result<()> {
         let (done, answer) = oneshot::channel();
         let gone = |_| io::Error::other("the public port's task has ended");
@@ -38,12 +38,12 @@ impl Gate {
     }
 }
 
-/// Binds the port and serves it from a task of its own.
+/// Binds the port and serves it from its own task.
 pub async fn open(
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
     shared: Shared,
-    face: Face,
+    face: PublicPort,
 ) -> io::Result<(Gate, SocketAddr)> {
     // Sets SO_REUSEADDR, so that a fake can follow another on the same port at once
     let listener = TcpListener::bind(address).await?;
@@ -61,7 +61,7 @@ struct Port {
     connections: JoinSet<()>,
     tls: Option<TlsAcceptor>,
     shared: Shared,
-    face: Face,
+    face: PublicPort,
 }
 
 impl Port {
@@ -71,7 +71,7 @@ impl Port {
                 command = inbox.recv() => {
                     let Some(command) = command else { return };
                     let outcome = self.obey(command.open).await;
-                    // An asker that has gone away needs no answer
+                    // The caller may have disconnected
                     let _ = command.done.send(outcome);
                 }
                 accepted = accept(self.listener.as_ref()) => {
@@ -98,12 +98,12 @@ impl Port {
     fn welcome(&mut self, stream: TcpStream, peer: SocketAddr) {
         let (shared, face) = (self.shared.clone(), self.face);
         shared.lock().journal.stats.connections += 1;
-        // Answers go out in one write; waiting for more would only slow the tests
+        // Answers are one write; a delay would only slow the tests
         let _ = stream.set_nodelay(true);
         match self.tls.clone() {
             None => self.connections.spawn(converse(stream, peer.ip(), shared, face)),
             Some(tls) => self.connections.spawn(async move {
-                // A client that does not trust us leaves during the handshake
+                // A client that does not trust the certificate disconnects during the handshake
                 if let Ok(stream) = tls.accept(stream).await {
                     converse(stream, peer.ip(), shared, face).await;
                 }

@@ -1,4 +1,4 @@
-//! Sockets: where connections come in, and where the faults of the wire act.
+//! Sockets: connections, and the faults of their delivery.
 
 pub mod client_certificate;
 pub mod connection;
@@ -11,10 +11,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-/// Which of the two ports that are under test.
+/// The two ports under test.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Face {
+pub enum PublicPort {
     /// Infisical's
     #[default]
     Api,

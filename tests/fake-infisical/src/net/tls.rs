@@ -1,4 +1,4 @@
-//! Certificates made on the spot, good ones and bad ones.
+//! Certificates, valid and invalid, made at the start.
 
 use std::error::Error;
 use std::fs;
@@ -17,8 +17,8 @@ use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use super::client_certificate::PassThrough;
 use crate::cli::Certificate;
 
-/// Writes `ca.pem`, the authority a client should trust, and presents a certificate that does or
-/// does not deserve it.
+/// Writes `ca.pem`, the authority that a client should trust, and presents a certificate of the
+/// given kind.
 pub fn prepare(
     certificate: Certificate,
     directory: &Path,
@@ -30,7 +30,7 @@ pub fn prepare(
 
     let issuer = match certificate {
         Certificate::Valid | Certificate::Expired => trusted,
-        Certificate::WrongCa => authority("somebody else's CA", KeyPair::generate()?)?,
+        Certificate::WrongCa => authority("another CA", KeyPair::generate()?)?,
     };
     let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
     params.distinguished_name.push(DnType::CommonName, "localhost");
@@ -50,7 +50,8 @@ pub fn prepare(
     Ok((TlsAcceptor::from(Arc::new(config)), file))
 }
 
-/// A fake that is started again on the same directory is still trusted by whoever read `ca.pem` before.
+/// A restarted fake on the same directory has the same authority, so an earlier `ca.pem` stays
+/// valid.
 fn kept_key(file: &Path) -> Result<KeyPair, Box<dyn Error>> {
     if file.exists() {
         return Ok(KeyPair::from_pem(&fs::read_to_string(file)?)?);

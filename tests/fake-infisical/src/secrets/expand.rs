@@ -1,5 +1,5 @@
-//! References: `${KEY}` nearby, `${env.folder.KEY}` anywhere in the project, `${@slug.env.folder.KEY}`
-//! in another one that grants its folder.
+//! References: `${KEY}` nearby, `${env.folder.KEY}` anywhere in the project,
+//! `${@slug.env.folder.KEY}` in another project that grants its folder.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,10 +9,10 @@ use crate::state::permission::Action;
 use crate::state::project::Project;
 use crate::state::secret::Secret;
 
-/// How deep references are followed, and how often the result is scanned anew.
+/// The depth to which references are followed, and the number of rescans of the result.
 const DEEPEST: usize = 10;
 
-/// Where a secret lies, as the reference sees it.
+/// A secret's place, by a reference.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Target {
     /// Another project's slug
@@ -22,15 +22,15 @@ struct Target {
     key: String,
 }
 
-/// What `${KEY}` may be, besides a secret of the same folder: by key, where each lies. v4's listing has
-/// the folder that was listed, and its imports; a get by name has nothing.
+/// The meanings of `${KEY}` beyond the secrets of the same folder: the place of each key. In v4's
+/// listing these are the listed folder and its imports; for a get by name there are none.
 #[derive(Default)]
 pub struct Nearby<'w> {
     keys: HashMap<&'w str, (String, String)>,
 }
 
 impl<'w> Nearby<'w> {
-    /// One that has the key already keeps it.
+    /// An existing key is kept.
     pub fn add(&mut self, found: &Found<'w>) {
         let place = || (found.environment.clone(), found.path.clone());
         self.keys.entry(found.key).or_insert_with(place);
@@ -40,25 +40,25 @@ impl<'w> Nearby<'w> {
 struct Frame {
     value: String,
     at: Target,
-    /// Whether `at` is where the expansion began, or near it
+    /// Whether `at` is the start of the expansion, or near it
     near: bool,
     depth: usize,
     visited: HashSet<Target>,
 }
 
-/// One expansion: where it began, and what is near there.
+/// One expansion, with its start and the secrets near it.
 struct Expansion<'a, 'w> {
     access: &'a Access<'w>,
     nearby: &'a Nearby<'w>,
     root: Target,
     expanded: String,
     stack: Vec<Frame>,
-    /// A chain was longer than the server follows: what is left of it stays
+    /// A chain was longer than the server follows: its rest is kept as text
     cut: bool,
 }
 
 impl Access<'_> {
-    /// The value with its references replaced; one that may not be read is the error.
+    /// The value with its references replaced; an unreadable one is the error.
     pub fn expand(
         &self,
         place: (&str, &str),
@@ -118,7 +118,7 @@ impl Expansion<'_, '_> {
         while let Some(current) = self.stack.pop() {
             self.substitute(&current)?;
             if self.stack.is_empty() && passes < DEEPEST && !self.cut {
-                // A replacement may have put a new reference together: ${dev.${NAME}.KEY}
+                // A replacement may have composed a new reference: ${dev.${NAME}.KEY}
                 let now = references(&self.expanded);
                 if now.iter().any(|reference| !seen.contains(reference)) {
                     seen = now;
@@ -178,7 +178,7 @@ impl Expansion<'_, '_> {
         Ok(())
     }
 
-    /// Where the reference leads, and whether that is still near where the expansion began.
+    /// The reference's target, and whether that is still near the start.
     fn locate(&self, reference: &str, from: &Frame) -> (Target, bool) {
         let (project, rest) = match reference.strip_prefix('@') {
             Some(rest) => match rest.split_once('.') {
@@ -218,7 +218,7 @@ impl std::fmt::Display for Target {
     }
 }
 
-/// What is between `${` and `}`, in order, where it is made of the letters a reference may have.
+/// The texts between `${` and `}`, in order, if they have only characters of a reference.
 fn references(value: &str) -> Vec<String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     value
@@ -231,7 +231,7 @@ fn references(value: &str) -> Vec<String> {
         .collect()
 }
 
-/// What `skipMultilineEncoding`, despite its name, does to an expanded value of several lines.
+/// The effect of `skipMultilineEncoding`, despite its name, on an expanded value of several lines.
 fn quote_lines(value: String) -> String {
     if value.contains('\n') { format!("\"{}\"", value.replace('\n', "\\n")) } else { value }
 }

@@ -12,17 +12,17 @@ pub struct GetQuery {
     pub name: String,
     pub environment: String,
     pub path: String,
-    /// The path as it was sent, which is how it is answered
+    /// The path as it was sent, which the answer repeats
     pub sent_path: String,
     pub version: Option<u64>,
-    /// Only people have personal secrets, so a machine finds none
+    /// Only users have personal secrets, so a machine finds none
     pub personal: bool,
     pub view_values: bool,
     pub expand: bool,
     pub imports: bool,
 }
 
-/// The folder's own secret comes first, then its imports, the last of them first.
+/// The folder's own secret has precedence, then its imports, the last of them first.
 pub fn get(access: &Access<'_>, query: &GetQuery) -> Result<SecretView, ApiError> {
     let GetQuery { name, environment, path, .. } = query;
     if !access.may(Action::Describe, environment, path) {
@@ -82,7 +82,7 @@ fn from_imports<'w>(access: &Access<'w>, query: &GetQuery) -> Result<Found<'w>, 
         if query.view_values && !access.may(Action::ReadValue, &found.environment, &found.path) {
             return Err(unreadable("secret import value", &query.name));
         }
-        // Reported where it was imported from, not where a nested import has it from
+        // Reported as the import's, not as that of a nested import
         return Ok(Found { environment: entry.place.environment, path: entry.place.path, ..found });
     }
     Err(not_found(&query.name))

@@ -1,4 +1,4 @@
-//! Imports: the secrets of other folders, shown beside a folder's own.
+//! Imports: the secrets of other folders in a folder's listing.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,7 @@ use crate::state::project::Place;
 
 const DEEPEST: usize = 10;
 
-/// One entry of `imports`. What its folder imports in turn is flattened into it.
+/// An entry of `imports`. The imports of its folder are flattened into it.
 pub struct Imported<'w> {
     pub place: Place,
     /// Missing for an import of a folder that does not exist
@@ -17,10 +17,10 @@ pub struct Imported<'w> {
     pub secrets: Vec<Found<'w>>,
 }
 
-/// How imports are to be read.
+/// The options of reading imports.
 #[derive(Clone, Copy)]
 pub struct ImportReading {
-    /// The permissions without which an import has no secrets
+    /// The permissions without which an import is empty
     pub needs: &'static [Action],
     pub view_values: bool,
     /// By name: relative to each import itself
@@ -30,13 +30,13 @@ pub struct ImportReading {
 struct Level {
     places: Vec<Place>,
     depth: usize,
-    /// The entry that collects this level; the first level makes entries of its own
+    /// The entry that collects this level; the first level makes its own entries
     into: Option<usize>,
 }
 
 impl<'w> Access<'w> {
-    /// Follows imports of imports ten deep. A folder met before is not visited again, which also
-    /// cuts cycles.
+    /// Follows imports to a depth of ten. A visited folder is not visited again, which also ends
+    /// cycles.
     pub fn imported(&self, places: Vec<Place>, reading: ImportReading) -> Vec<Imported<'w>> {
         let mut entries: Vec<Imported<'w>> = Vec::new();
         let mut met = HashSet::new();
@@ -93,7 +93,7 @@ impl<'w> Access<'w> {
         self.project.folder(&place.environment, &place.path).is_some()
     }
 
-    /// None where the identity lacks a permission.
+    /// `None` if the identity lacks a permission.
     fn secrets_at(&self, place: &Place, reading: ImportReading) -> Vec<Found<'w>> {
         let permitted =
             reading.needs.iter().all(|action| self.may(*action, &place.environment, &place.path));
@@ -114,7 +114,7 @@ impl<'w> Access<'w> {
         Imported { place, folder_id, secrets }
     }
 
-    /// Relative to the entry; a reference that may not be read is left as it is, without an error.
+    /// Relative to the entry; an unreadable reference is kept as text, without an error.
     fn expand_entry(&self, entry: &mut Imported<'w>) {
         for found in entry.secrets.iter_mut().filter(|found| !found.hidden) {
             let place = (entry.place.environment.as_str(), entry.place.path.as_str());
@@ -124,7 +124,7 @@ impl<'w> Access<'w> {
         }
     }
 
-    /// Relative to the folder that was listed, whose imports these are.
+    /// Relative to the listed folder, whose imports these are.
     pub fn expand_near(&self, entry: &mut Imported<'w>, nearby: &Nearby<'w>) {
         for found in entry.secrets.iter_mut().filter(|found| !found.hidden) {
             let place = (found.environment.as_str(), found.path.as_str());

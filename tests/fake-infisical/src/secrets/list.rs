@@ -16,13 +16,13 @@ use crate::state::secret::Secret;
 pub struct ListQuery {
     pub environment: String,
     pub path: String,
-    /// The path as it was sent, which is how it is answered
+    /// The path as it was sent, which the answer repeats
     pub sent_path: String,
     pub recursive: bool,
     pub view_values: bool,
     pub expand: bool,
-    /// References are resolved as v4's listing does: in the folder that is listed, through its
-    /// imports. Otherwise as by name
+    /// References are resolved as in v4's listing: in the listed folder, through its imports.
+    /// Otherwise as by name
     pub near: bool,
     pub imports: bool,
     pub tags: Vec<String>,
@@ -45,7 +45,7 @@ struct ImportView {
     secrets: Vec<SecretView>,
 }
 
-/// `key=a,value=b|key=c,value=d`: secrets that have one of these.
+/// `key=a,value=b|key=c,value=d`: secrets with one of these.
 #[derive(Debug)]
 pub struct MetadataFilter(Vec<(String, String)>);
 
@@ -80,7 +80,7 @@ impl MetadataFilter {
 }
 
 impl ListQuery {
-    /// All that was asked for, whichever API asked: v3 and v4 have the same tag for the same payload.
+    /// The whole query, in either API: v3 and v4 have the same tag for the same payload.
     pub fn name(&self) -> String {
         let Self { environment, sent_path, recursive, view_values, expand, imports, .. } = self;
         format!(
@@ -89,7 +89,7 @@ impl ListQuery {
         )
     }
 
-    /// A path at or below the one that was asked for, as the answer spells it.
+    /// A path at or below the requested one, in the request's spelling.
     fn as_sent(&self, path: &str) -> String {
         match path.strip_prefix(self.path.trim_end_matches('/')) {
             Some("" | "/") | None => self.sent_path.clone(),
@@ -98,7 +98,7 @@ impl ListQuery {
     }
 }
 
-/// Absence speaks: what may not be described is left out without a word.
+/// Secrets that may not be described are silently left out.
 pub fn list(access: &Access<'_>, query: &ListQuery) -> Result<Listing, ApiError> {
     if !access.permission.allows_somewhere(Action::Describe) {
         return Err(ApiError::permission_denied(Action::Describe, access.permission));
@@ -123,7 +123,8 @@ pub fn list(access: &Access<'_>, query: &ListQuery) -> Result<Listing, ApiError>
     Ok(Listing { secrets: found.iter().map(view).collect(), imports })
 }
 
-/// What `${KEY}` is in this folder: its own secrets, then those of its imports, the last one first.
+/// The meanings of `${KEY}` in this folder: its own secrets, then those of its imports, the last
+/// one first.
 fn nearby<'w>(access: &Access<'w>, query: &ListQuery, path: &str) -> Nearby<'w> {
     let mut nearby = Nearby::default();
     let own = access.project.folder(&query.environment, path);
@@ -168,7 +169,7 @@ fn folders<'w>(
     Ok(folders)
 }
 
-/// In the folder that was asked for an unreadable value is an error, below it it is left out.
+/// In the requested folder an unreadable value is an error, below it is left out.
 fn visible<'w>(
     access: &Access<'w>,
     query: &ListQuery,

@@ -1,4 +1,4 @@
-//! What an identity sees of the stored secrets, and how it changes them.
+//! An identity's view of the stored secrets, and its changes.
 
 pub mod expand;
 pub mod get;
@@ -15,15 +15,15 @@ use crate::state::permission::{Action, Permission};
 use crate::state::project::Project;
 use crate::state::secret::Secret;
 
-/// The server's stand-in for a value that may not be seen.
+/// The server's placeholder for an unreadable value.
 pub const PLACEHOLDER: &str = "<hidden-by-infisical>";
 
-/// A project as one identity may see it.
+/// A project with one identity's permissions.
 pub struct Access<'w> {
     state: &'w State,
     pub project: &'w Project,
     pub permission: &'w Permission,
-    /// Unreadable values come as a placeholder instead of a 403
+    /// Unreadable values are a placeholder instead of a 403
     hidden_values: bool,
     unresolved: Unresolved,
 }
@@ -48,7 +48,7 @@ impl<'w> Access<'w> {
     }
 }
 
-/// A secret on its way out: where it lies, and the value that will be shown for it.
+/// A secret for an answer: its place, and the displayed value.
 #[derive(Clone)]
 pub struct Found<'w> {
     pub environment: String,

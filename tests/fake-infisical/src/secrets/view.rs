@@ -1,5 +1,5 @@
-//! A secret as JSON. The server strips what an endpoint's schema does not name, so the endpoints
-//! differ in their fields, and clients come to rely on it.
+//! A secret as JSON. The server strips fields that an endpoint's schema does not name, so the
+//! endpoints differ, and clients rely on it.
 
 use serde::Serialize;
 
@@ -39,7 +39,7 @@ pub struct SecretView {
     secret_comment: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     secret_path: Option<String>,
-    /// Null on every secret: reminders live in a table of their own
+    /// Null on every secret: reminders are in a table of their own
     #[serde(skip_serializing_if = "Option::is_none")]
     secret_reminder_note: Option<()>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,4 @@
-//! Changes to a folder's secrets. Permission and validity have been judged before.
+//! Changes to a folder's secrets, after the checks of permission and validity.
 
 use super::Found;
 use super::view::{SecretView, Shape};
@@ -7,7 +7,7 @@ use crate::state::project::Folder;
 use crate::state::secret::{Author, Metadata, Secret, Tag};
 use crate::text::js_trim;
 
-/// What a write says about a secret; `None` leaves a thing as it is.
+/// The fields of a write; `None` keeps the old value.
 #[derive(Clone, Debug, Default)]
 pub struct Draft {
     pub value: Option<String>,
@@ -18,19 +18,19 @@ pub struct Draft {
     pub new_name: Option<String>,
 }
 
-/// Who writes, where, and when.
-pub struct Pen<'a> {
+/// The writer, place and time.
+pub struct Writer<'a> {
     pub project: &'a str,
     pub environment: &'a str,
     pub path: &'a str,
     pub author: Author,
     pub now: Millis,
-    /// A writer who may not read gets a placeholder back
+    /// A writer without the read permission gets a placeholder back
     pub may_read: bool,
 }
 
-impl Pen<'_> {
-    /// A secret that was deleted and is created again is another secret: new id, version 1.
+impl Writer<'_> {
+    /// A secret that is created again after its deletion has a new id and version 1.
     pub fn create(&self, folder: &mut Folder, key: &str, draft: Draft) -> SecretView {
         let value = draft.value.clone().unwrap_or_default();
         let mut secret = Secret::new(value, self.now);
@@ -41,7 +41,7 @@ impl Pen<'_> {
         view
     }
 
-    /// Answers with the value that was sent, or else with the old one.
+    /// Answers with the sent value, or else with the old one.
     pub fn update(&self, folder: &mut Folder, key: &str, draft: Draft) -> Option<SecretView> {
         let mut secret = folder.secrets.remove(key)?;
         let key = draft.new_name.clone().unwrap_or_else(|| key.to_owned());
@@ -86,7 +86,7 @@ impl Pen<'_> {
     }
 }
 
-/// The server's trim: no blanks around, and at most one newline at the end, kept only if there.
+/// The server's trim: no surrounding blanks, and at most one newline at the end, kept if present.
 pub fn trimmed(value: &str) -> String {
     let inner = js_trim(value);
     if value.ends_with('\n') { format!("{inner}\n") } else { inner.to_owned() }
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn versions_increase_and_restart_with_a_new_id() {
-        let pen = Pen {
+        let writer = Writer {
             project: "p",
             environment: "e",
             path: "/",
@@ -118,15 +118,15 @@ mod tests {
         };
         let draft = |value: &str| Draft { value: Some(value.to_owned()), ..Draft::default() };
         let mut folder = Folder::default();
-        pen.create(&mut folder, "K", draft("one"));
-        pen.update(&mut folder, "K", draft("two")).unwrap();
+        writer.create(&mut folder, "K", draft("one"));
+        writer.update(&mut folder, "K", draft("two")).unwrap();
         let second = folder.secrets["K"].clone();
         assert_eq!((second.version, second.value.as_str()), (2, "two"));
         assert_eq!(second.at_version(1).unwrap().value, "one");
 
-        pen.delete(&mut folder, "K").unwrap();
-        assert!(pen.update(&mut folder, "K", draft("none")).is_none());
-        pen.create(&mut folder, "K", draft("three"));
+        writer.delete(&mut folder, "K").unwrap();
+        assert!(writer.update(&mut folder, "K", draft("none")).is_none());
+        writer.create(&mut folder, "K", draft("three"));
         assert_eq!(folder.secrets["K"].version, 1);
         assert_ne!(folder.secrets["K"].id, second.id);
     }

@@ -1,4 +1,4 @@
-//! What stands around a machine: the clouds that vouch for it, all of them at once.
+//! The clouds around a machine, all of them at once.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,13 +19,13 @@ pub struct Aws {
     pub region: String,
     /// None: the instance has no role
     pub role: Option<String>,
-    /// How the metadata service fares with the role's credentials
+    /// The metadata service's status of the role's credentials
     pub code: String,
     pub account: String,
     pub access_key_id: String,
     pub secret_access_key: String,
     pub session_token: String,
-    /// STS takes the credentials no more
+    /// STS rejects the credentials
     pub revoked: bool,
 }
 
@@ -52,13 +52,13 @@ pub struct ManagedIdentity {
     pub object_id: String,
 }
 
-/// What is the same for the tokens of Google and of Azure.
+/// The common settings of Google's and Azure's tokens.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Tokens {
-    /// Negative: expired when they are given out
+    /// Negative: expired from the beginning
     pub lifetime_seconds: i64,
-    /// Signed by somebody else
+    /// Signed by another key
     pub forged: bool,
 }
 

@@ -1,4 +1,4 @@
-//! A machine identity, and how it may log in.
+//! A machine identity and its login methods.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -26,7 +26,7 @@ pub struct Identity {
     pub client_secret_trusted_ips: Vec<String>,
     pub access_token_trusted_ips: Vec<String>,
     pub lockout: LockoutPolicy,
-    /// False: its membership in the organisation was made inactive
+    /// False: its membership in the organisation is inactive
     pub active: bool,
     /// Besides universal auth
     pub methods: Methods,
@@ -72,7 +72,7 @@ pub struct ClientSecret {
     pub ttl_seconds: u64,
     /// 0: any number of logins
     pub uses_limit: u64,
-    /// Expired already, whatever `ttlSeconds` says
+    /// Expired already, regardless of `ttlSeconds`
     pub expired: bool,
     pub uses: u64,
     pub revoked: bool,

@@ -1,5 +1,4 @@
-//! How an identity may log in besides universal auth: the settings of each method, of which an empty
-//! list allows everything.
+//! The login methods besides universal auth, with their settings; an empty list allows everything.
 
 use std::collections::BTreeMap;
 
@@ -138,7 +137,7 @@ impl List {
     }
 }
 
-/// Whether `text` is what `pattern` says, in which `*` stands for anything.
+/// Whether `text` matches `pattern`, in which `*` stands for any text.
 pub fn is_like(text: &str, pattern: &str) -> bool {
     match pattern.split_once('*') {
         None => text == pattern,

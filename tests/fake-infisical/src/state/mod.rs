@@ -1,5 +1,5 @@
-//! What the server stores: identities and projects. The same types are the seed file, the
-//! running state and `GET /state`, so that a state can be read, edited and put back.
+//! The server's data: identities and projects. The same types are the seed file, the running state
+//! and `GET /state`, so that a state can be read, edited and restored.
 
 pub mod cloud;
 pub mod identity;
@@ -27,7 +27,7 @@ pub struct State {
 }
 
 impl State {
-    /// Fills in what a seed may leave out: folders above folders, and times of birth.
+    /// Fills in what a seed may leave out: parent folders and creation times.
     pub fn settle(mut self, now: Millis) -> Self {
         for identity in &mut self.identities {
             identity.settle(now);

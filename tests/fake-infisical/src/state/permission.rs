@@ -1,4 +1,4 @@
-//! What a member of a project may do.
+//! The permissions of a member of a project.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ impl Action {
     }
 }
 
-/// Grants what it says below one folder; rules add up.
+/// Grants its actions below one folder; rules add up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Rule {
@@ -44,7 +44,7 @@ pub struct Rule {
     pub describe: bool,
     pub read: bool,
     pub write: bool,
-    /// May ask which imports a folder has
+    /// May list the imports of a folder
     pub imports: bool,
 }
 
@@ -77,7 +77,7 @@ impl Rule {
     }
 }
 
-/// A member's rules; no list at all is the admin role.
+/// A member's rules; without a list it is the admin role.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Permission(pub Option<Vec<Rule>>);
@@ -88,7 +88,7 @@ impl Permission {
         rules.iter().any(|rule| rule.grants(action) && rule.covers(environment, path))
     }
 
-    /// The server's first question: is there any rule at all for this?
+    /// The server's first check: whether any rule has the action.
     pub fn allows_somewhere(&self, action: Action) -> bool {
         let Some(rules) = &self.0 else { return true };
         rules.iter().any(|rule| rule.grants(action))

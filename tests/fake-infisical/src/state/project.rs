@@ -9,7 +9,7 @@ use super::permission::Permission;
 use super::secret::Secret;
 use crate::clock::Millis;
 
-/// The type whose projects hold secrets; the secrets API refuses the others.
+/// The type of projects with secrets; the secrets API rejects others.
 const SECRET_MANAGER: &str = "secret-manager";
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -21,10 +21,10 @@ pub struct Project {
     #[serde(rename = "type")]
     pub kind: String,
     pub environments: Vec<String>,
-    /// By identity id. Left out: every identity is a member and may do everything.
+    /// By identity id. Absent: every identity is a member with all permissions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub members: Option<BTreeMap<String, Permission>>,
-    /// Environment, then folder, then key. A folder exists by being named here.
+    /// Environment, then folder, then key. A folder exists if it is named here.
     pub secrets: BTreeMap<String, BTreeMap<String, Folder>>,
     pub imports: Vec<Import>,
     /// Folders that other projects may refer to
@@ -44,7 +44,7 @@ pub struct Folder {
     pub touched_at: Millis,
 }
 
-/// Shows the secrets of one folder in another. The order in the list is the order of precedence.
+/// Adds the secrets of one folder to another. The order in the list is the order of precedence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Import {
@@ -62,7 +62,7 @@ pub struct Place {
     pub path: String,
 }
 
-/// Lets a project refer to one folder of this one, as `${@slug.environment.folder.KEY}`.
+/// Allows a project to refer to one folder of this one, as `${@slug.environment.folder.KEY}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
@@ -150,7 +150,7 @@ impl Project {
         self.secrets.get_mut(environment)?.get_mut(path)
     }
 
-    /// The folder, made with all that lie above it.
+    /// The folder, created with its parents.
     pub fn make_folder(&mut self, environment: &str, path: &str, now: Millis) -> &mut Folder {
         let folders = self.secrets.entry(environment.to_owned()).or_default();
         let born = || Folder { created_at: now, touched_at: now, ..Folder::default() };
@@ -179,7 +179,7 @@ impl Project {
         self.imports.iter().filter(own).map(|import| import.from.clone()).collect()
     }
 
-    /// Whether the folder that is to be imported has the importing one among its own imports.
+    /// Whether the folder to import has the importing one among its own imports.
     pub fn would_circle(&self, import: &Import) -> bool {
         let into = Place { environment: import.environment.clone(), path: import.path.clone() };
         let mut met = HashSet::new();
@@ -195,7 +195,7 @@ impl Project {
         false
     }
 
-    /// Whether a folder imports itself, which the server refuses to make.
+    /// Whether a folder imports itself, which the server rejects.
     pub fn circles(&self) -> bool {
         self.imports.iter().any(|import| self.would_circle(import))
     }
@@ -209,7 +209,7 @@ impl Project {
         })
     }
 
-    /// Folders need no stored id: where they are is who they are.
+    /// A folder's id is derived from its path.
     pub fn folder_id(&self, environment: &str, path: &str) -> String {
         let place = format!("{}/{environment}{path}", self.id);
         Uuid::new_v5(&Uuid::NAMESPACE_URL, place.as_bytes()).to_string()
@@ -227,7 +227,7 @@ pub fn normal_path(path: &str) -> String {
     format!("/{inner}")
 }
 
-/// Is `path` the folder `root`, or below it?
+/// Whether `path` is the folder `root`, or below it.
 pub fn is_within(path: &str, root: &str) -> bool {
     let root = root.trim_end_matches('/');
     match path.strip_prefix(root) {
@@ -236,7 +236,7 @@ pub fn is_within(path: &str, root: &str) -> bool {
     }
 }
 
-/// `/a/b/c` lies in `/`, `/a` and `/a/b`.
+/// `/a/b/c` is in `/`, `/a` and `/a/b`.
 fn ancestors(path: &str) -> impl Iterator<Item = String> {
     let slashes = path.match_indices('/').map(|(at, _)| at);
     slashes.map(move |at| path[..at.max(1)].to_owned())

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::clock::Millis;
 
-/// In a seed a plain string will do; it always shows itself whole.
+/// A seed may have a plain string; the state always has the whole object.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", from = "SecretSeed")]
 pub struct Secret {
@@ -72,7 +72,7 @@ impl Secret {
         }
     }
 
-    /// Every update is a new version, also one that leaves the value alone.
+    /// Every update is a new version, also without a change of the value.
     pub fn revise(&mut self, value: Option<String>, now: Millis) {
         self.history.push((self.version, self.value.clone()));
         self.version += 1;
@@ -82,7 +82,7 @@ impl Secret {
         }
     }
 
-    /// The secret as it was at a version, if it ever had it.
+    /// The secret at a version, if it existed.
     pub fn at_version(&self, version: u64) -> Option<Self> {
         if version == self.version {
             return Some(self.clone());

@@ -1,4 +1,4 @@
-//! The clouds that vouch for a machine, and the logins by their word.
+//! The clouds' metadata services, and logins by them.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -57,7 +57,7 @@ fn kubernetes_token(fake: &FakeInfisical, order: Value) -> String {
     token["token"].as_str().unwrap().to_owned()
 }
 
-/// The granted token reads secrets.
+/// Asserts that the granted token reads secrets.
 #[track_caller]
 fn assert_admitted(fake: &FakeInfisical, grant: &Answer) {
     assert_eq!(grant.status, 200, "{}", grant.text());
@@ -128,22 +128,25 @@ fn gcp_and_azure_metadata_require_header_and_parameters() {
     change(&fake, json!({"gcp": {"serviceAccount": null}}));
     assert_eq!(status(&good, &[FLAVOR]), 404);
 
-    let told = |target: &str, headers: &[(&str, &str)]| {
+    let answer_to = |target: &str, headers: &[(&str, &str)]| {
         let answer = ask(&mut fake.machine(), target, headers);
         let body = answer.json();
         (answer.status, body["error_description"].as_str().unwrap().to_owned())
     };
     let metadata = [("Metadata", "true")];
     let good = format!("{AZURE}{RESOURCE}");
-    assert_eq!(told(&good, &[]), (400, "Required metadata header not specified".into()));
+    assert_eq!(answer_to(&good, &[]), (400, "Required metadata header not specified".into()));
     assert_eq!(
-        told(AZURE, &metadata),
+        answer_to(AZURE, &metadata),
         (400, "Required query variable 'resource' is missing".into())
     );
     let identity = |id: &str| json!({"clientId": id, "objectId": format!("object-{id}")});
     change(&fake, json!({"azure": {"identities": [identity("a"), identity("b")]}}));
-    assert!(told(&good, &metadata).1.starts_with("Multiple user assigned identities exist"));
-    assert_eq!(told(&format!("{good}&client_id=c"), &metadata), (400, "Identity not found".into()));
+    assert!(answer_to(&good, &metadata).1.starts_with("Multiple user assigned identities exist"));
+    assert_eq!(
+        answer_to(&format!("{good}&client_id=c"), &metadata),
+        (400, "Identity not found".into())
+    );
     let answer = ask(&mut fake.machine(), &format!("{good}&client_id=b"), &metadata);
     assert_eq!(answer.json()["client_id"], "b");
 }
@@ -164,7 +167,7 @@ fn unconfigured_method_is_404() {
     assert_eq!((status, error.as_str()), (422, "ValidationFailure"));
 }
 
-/// What a good signature is, the unit tests of `sts` show; here is what the server makes of others.
+/// The unit tests of `sts` check valid signatures; this checks the server's answers to others.
 #[test]
 fn request_rejected_by_aws_is_500() {
     let fake = with("aws", json!({}));
@@ -258,7 +261,7 @@ fn service_account_token_is_reviewed_by_its_cluster() {
         "kubernetes",
         json!({"allowedNamespaces": "default,team-*", "allowedNames": "psid", "allowedAudience": "infisical"}),
     );
-    let told = |order: Value| {
+    let error_of = |order: Value| {
         let (status, error, message) =
             login(&fake, "kubernetes", &kubernetes_token(&fake, order)).error();
         (status, format!("{error}: {message}"))
@@ -270,28 +273,28 @@ fn service_account_token_is_reviewed_by_its_cluster() {
     let review =
         |why: &str| (401, format!("KubernetesTokenReviewError: [invalid bearer token, {why}]"));
     assert_eq!(
-        told(json!({"audience": "infisical", "lifetimeSeconds": -1})),
+        error_of(json!({"audience": "infisical", "lifetimeSeconds": -1})),
         review("service account token has expired")
     );
     assert_eq!(
-        told(json!({"audience": "infisical", "forged": true})),
+        error_of(json!({"audience": "infisical", "forged": true})),
         review("square/go-jose: error in cryptographic primitive")
     );
     assert_eq!(
-        told(json!({"audience": "x"})),
+        error_of(json!({"audience": "x"})),
         review("token audiences [\"x\"] is invalid for the target audiences [\"infisical\"]")
     );
     assert_eq!(
-        told(json!({"audience": "infisical", "namespace": "other"})).1,
+        error_of(json!({"audience": "infisical", "namespace": "other"})).1,
         "UnauthorizedError: Access denied: K8s namespace not allowed."
     );
     assert_eq!(
-        told(json!({"audience": "infisical", "name": "other"})).1,
+        error_of(json!({"audience": "infisical", "name": "other"})).1,
         "UnauthorizedError: Access denied: K8s name not allowed."
     );
 }
 
-/// Each port has its faults: a cloud that is out is no Infisical that is out.
+/// Each port has its own faults: an outage of a cloud is none of Infisical's.
 #[test]
 fn fault_applies_to_one_port() {
     let fake = FakeInfisical::start(&[]);
@@ -322,7 +325,7 @@ fn cloud_state_can_be_read_and_changed() {
     for wrong in [json!({"ibm": {}}), json!({"aws": 1}), json!({"aws": {"regoin": "x"}})] {
         assert_eq!(fake.try_control("PATCH", "/cloud", &wrong).status, 400, "{wrong}");
     }
-    // One request after the other, in one log.
+    // The requests are in order in one log.
     fake.machine().get("/elsewhere");
     fake.client().get("/api/status");
     let log = fake.control("GET", "/log", &json!(null));

@@ -1,4 +1,4 @@
-//! The control port, as far as the other tests do not use it anyway.
+//! The control port, as far as other tests do not cover it.
 
 use crate::support::{FakeInfisical, IDENTITY, PROJECT, map, myapp};
 use serde_json::{Value, json};

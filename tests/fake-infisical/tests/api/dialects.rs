@@ -1,4 +1,4 @@
-//! The three generations of server differ in exactly this.
+//! The differences between the three generations of servers.
 
 use crate::support::{FakeInfisical, PROJECT, map, myapp, pairs};
 use serde_json::json;

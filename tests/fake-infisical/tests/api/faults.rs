@@ -35,7 +35,7 @@ fn hang_reads_the_request_and_sends_nothing() {
     assert_eq!(seen["count"], 1);
     let log = fake.control("GET", "/log", &Value::Null);
     assert_eq!((&log[1]["fault"], &log[1]["status"]), (&json!("hang"), &Value::Null));
-    // Lifting the fault does not wake what hangs, but others are served
+    // Removing the fault does not continue hanging requests, but others are served
     fake.control("DELETE", "/faults", &Value::Null);
     assert_eq!(fake.member().get(&list()).status, 200);
     fake.fault(json!({"kind": "refuse"}));

@@ -1,4 +1,4 @@
-//! The server's manners below the API.
+//! The server's behaviour below the API.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -45,7 +45,7 @@ fn broken_json_and_a_body_above_1_mib_are_500_and_a_non_object_is_422() {
         assert_eq!((status, error.as_str()), (422, "ValidationFailure"));
         assert_eq!(answer.json()["message"][0]["path"], json!([]));
     }
-    // A token is asked for before the body is looked at
+    // A token is required before the body is read
     let target = format!("/api/v4/secrets/K?projectId={PROJECT}");
     let answer = client.send_raw("POST", &target, &json, b"{").unwrap();
     assert_eq!(answer.error().2, "Token missing");
@@ -162,12 +162,12 @@ fn signal_ends_the_server_cleanly() {
 fn port_can_be_reused_at_once() {
     let fake = FakeInfisical::start(&[]);
     let address = fake.public.clone();
-    // A live connection leaves the port in TIME_WAIT behind it
+    // A live connection leaves the port in TIME_WAIT
     let mut client = fake.member();
     drop(fake);
     let again = FakeInfisical::start(&["--listen", &address]);
     assert_eq!(again.public, address);
-    // The server's secret outlives it, so tokens do too
+    // The server's secret survives it, and so do tokens
     let mut reconnected = Client::connect(&address).unwrap();
     reconnected.token = client.token.take();
     assert_eq!(reconnected.get(&myapp("", "")).status, 200);

@@ -49,10 +49,10 @@ fn login_returns_a_valid_token() {
 fn wrong_secrets_lock_out_the_right_one() {
     let fake = FakeInfisical::start(&[]);
     let mut client = fake.client();
-    let stranger = json!({"clientId": "nobody", "clientSecret": "x"});
+    let unknown = json!({"clientId": "nobody", "clientSecret": "x"});
     let login = "/api/v1/auth/universal-auth/login";
     let invalid = unauthorized("Invalid credentials");
-    assert_eq!(client.write("POST", login, &stranger).error(), invalid);
+    assert_eq!(client.write("POST", login, &unknown).error(), invalid);
     for _ in 0..3 {
         assert_eq!(client.login("wrong").error(), invalid);
     }
@@ -80,7 +80,7 @@ fn client_secrets_expire_by_time_and_uses() {
     let expired = unauthorized("Access denied due to expired client secret");
     assert_eq!(client.login("short").error(), expired);
     assert_eq!(client.login("gone").error(), expired);
-    // The refusal has revoked it
+    // The rejected renewal has revoked it
     assert_eq!(client.login("gone").error().2, "Invalid credentials");
     assert_eq!(client.login("single").status, 200);
     assert_eq!(

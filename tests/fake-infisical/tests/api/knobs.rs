@@ -1,4 +1,4 @@
-//! Rules that choose by directory, key, route and identity, and the faults made for them.
+//! Rules by directory, key, route and identity, and their faults.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! The fake as a black box: the real program, real sockets.
+//! Black-box tests of the fake: the real program and real sockets.
 
 mod clouds;
 mod control;

@@ -1,4 +1,4 @@
-//! References: what they resolve to, where, and what becomes of those that lead nowhere.
+//! References: their values and places, and unresolvable ones.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::support::{FakeInfisical, IDENTITY, PROJECT, map, myapp, pairs};
 
 const OTHER: &str = "6f2d1b0e-0000-4000-8000-00000000000f";
 
-/// `/app` imports `/lib`; `/locked` may be closed.
+/// `/app` imports `/lib`; `/locked` may be unreadable.
 fn state() -> Value {
     let mut state = crate::support::state();
     state["projects"] = json!([

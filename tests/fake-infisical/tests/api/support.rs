@@ -1,4 +1,4 @@
-//! Starts the real program, and talks to it byte by byte.
+//! Starts the real program and makes raw requests.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -148,7 +148,7 @@ impl Answer {
         &self.headers[name]
     }
 
-    /// Status, `error` and `message`, after checking the envelope around them.
+    /// Status, `error` and `message`, after a check of the envelope.
     pub fn error(&self) -> (u16, String, String) {
         let body = self.json();
         let request_id = body["reqId"].as_str().unwrap();
@@ -185,7 +185,7 @@ pub struct Client {
 impl Client {
     pub fn connect(address: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
-        // Only so that a broken test fails instead of hanging
+        // So that a broken test fails instead of hanging
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         Ok(Self { stream: BufReader::new(stream), token: None })
     }

@@ -1,4 +1,4 @@
-//! Permissions that act late, and the tags of listings.
+//! Delayed permissions, and the tags of listings.
 
 use serde_json::{Value, json};
 
@@ -33,7 +33,7 @@ fn permission_change_takes_effect_after_ten_seconds() {
     fake.advance(1);
     assert_eq!(client.get(&myapp("", "")).error().1, "PermissionDenied");
     assert_eq!(client.get(&myapp("/DB_HOST", "")).error().1, "PermissionDenied");
-    // Back again, as late
+    // The reverse change has the same delay
     fake.control("PUT", "/permission", &json!({"project": PROJECT, "identity": IDENTITY}));
     assert_eq!(client.get(&myapp("", "")).status, 403);
     fake.advance(10);
@@ -103,7 +103,7 @@ fn write_overlapped_by_a_listing_leaves_the_old_tag() {
     let tag = client.get(&target).header("etag").to_owned();
     put(&fake, "new", &json!({"overlapped": true}));
     assert_eq!(conditional(&mut client, &target, &tag).status, 304);
-    // One plain 200 heals it
+    // One plain 200 corrects it
     assert_eq!(client.get(&target).listed()["DB_HOST"], "new");
     assert_eq!(conditional(&mut client, &target, &tag).status, 200);
 }

@@ -1,4 +1,4 @@
-//! HTTPS with certificates that do and do not deserve trust.
+//! HTTPS with valid and invalid certificates.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -28,7 +28,7 @@ fn fetch(fake: &FakeInfisical, host: &'static str) -> Result<String, String> {
     let request = b"GET /api/status HTTP/1.1\r\nconnection: close\r\n\r\n";
     stream.write_all(request).map_err(|e| e.to_string())?;
     let mut answer = String::new();
-    // Ends as the server ends it, with or without a closing alert
+    // The end depends on the server, with or without a closing alert
     let _ = stream.read_to_string(&mut answer);
     Ok(answer)
 }

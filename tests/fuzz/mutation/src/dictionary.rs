@@ -1,6 +1,6 @@
 //! libFuzzer's dictionaries: a word a line, `"in\x20quotes"`, with comments.
 
-/// The words of a dictionary; a panic for a line that is none.
+/// The words of a dictionary; panics for an invalid line.
 pub fn words(text: &str) -> Vec<Vec<u8>> {
     let lines = text.lines().map(str::trim);
     lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(word).collect()

@@ -1,7 +1,7 @@
-//! HTTP/2 frames (RFC 9113, 4.1) out of any bytes, with lengths that are right: a parser that is thrown
-//! off by the first frame's length is tested for nothing else.
+//! Makes HTTP/2 frames (RFC 9113, 4.1) of any bytes, with right lengths: with a wrong length in the
+//! first frame, a parser would test nothing else.
 
-/// What a client sends first (3.4).
+/// The first bytes of a client (3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 
@@ -15,7 +15,7 @@ pub fn answers(input: &[u8]) -> Vec<u8> {
     [&SETTINGS, &frames(input)[..]].concat()
 }
 
-/// Records of type, flags, stream and length, each a byte, and as many bytes of payload as there are.
+/// Records of type, flags, stream and length, a byte each, and up to that many bytes of payload.
 fn frames(mut input: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     while let [kind, flags, stream, length, rest @ ..] = input {

@@ -1,6 +1,6 @@
-//! Inputs made from seeds by small random changes: the same number, the same inputs.
+//! Makes inputs from seeds by small random changes; a number determines the inputs.
 //!
-//! It knows nothing of psi, so that the black-box tests may use it too.
+//! It uses nothing of psi, so that the black-box tests may use it too.
 
 mod dictionary;
 pub mod frames;
@@ -13,9 +13,9 @@ use fastrand::Rng;
 
 pub use dictionary::words;
 
-/// Longer inputs are cut: a change of them tells no more, and takes longer.
+/// Longer inputs are cut: they are slower and test nothing more.
 const LONGEST: usize = 16 << 10;
-/// The numbers at which lengths and counts go wrong.
+/// The numbers at which lengths and counts tend to go wrong.
 const EDGES: [u8; 8] = [0, 1, 0x0f, 0x10, 0x7f, 0x80, 0xfe, 0xff];
 
 /// Makes one input after the other.
@@ -26,7 +26,7 @@ pub struct Mutator {
 }
 
 impl Mutator {
-    /// Starts from `seeds`, of which there is at least one, with `words` to put in.
+    /// Starts from `seeds`, at least one, with `words` to insert.
     pub fn new(number: u64, seeds: Vec<Vec<u8>>, words: Vec<Vec<u8>>) -> Self {
         assert!(!seeds.is_empty(), "nothing to change");
         Self { rng: Rng::with_seed(number), seeds, words }
@@ -70,7 +70,7 @@ impl Mutator {
         }
     }
 
-    /// A word over what is there, or between.
+    /// Writes a word over the present bytes, or between them.
     fn put_word(&mut self, input: &mut Vec<u8>, at: usize) {
         if self.words.is_empty() {
             return;
@@ -80,7 +80,7 @@ impl Mutator {
         input.splice(at..at + over, word.iter().copied());
     }
 
-    /// The end of another seed.
+    /// Replaces the end by that of another seed.
     fn splice(&mut self, input: &mut Vec<u8>, at: usize) {
         let other = self.seed();
         input.truncate(at);
@@ -88,9 +88,9 @@ impl Mutator {
     }
 }
 
-/// Every file of a folder and of those below it, in the order of their names.
-pub fn files(folder: &Path) -> io::Result<Vec<Vec<u8>>> {
-    let mut paths: Vec<_> = fs::read_dir(folder)?
+/// Every file of a directory and of those below it, in the order of their names.
+pub fn files(directory: &Path) -> io::Result<Vec<Vec<u8>>> {
+    let mut paths: Vec<_> = fs::read_dir(directory)?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()?;
     paths.sort();

@@ -1,4 +1,4 @@
-//! What Infisical, a cloud's metadata service, or something in their place answers over HTTP.
+//! HTTP answers of Infisical, of a cloud's metadata service, or of something in their place.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,26 +19,26 @@ use url::Url;
 
 use crate::{Body, assert_words, choice, fixture};
 
-/// The access token, which no error may quote either.
+/// The access token, which no error may quote.
 const TOKEN: &str = "canary-access-token";
-/// Longer than anything here takes, and shorter than a fuzzer's patience.
+/// Longer than anything here takes, and shorter than a fuzzer's time limit.
 const LIMIT: Duration = Duration::from_secs(8);
 /// Projects of one client, for each cloud.
 const SHARED: u32 = 100;
 const STATUSES: [u16; 17] =
     [200, 200, 200, 201, 204, 301, 307, 400, 401, 403, 404, 422, 429, 500, 502, 503, 304];
 
-/// The first byte chooses what is asked, and whether the rest is a body of JSON, a body of something
-/// else, or the whole answer from its first byte on; the second one chooses the status. By its higher
-/// bits it chooses a cloud, whose metadata service then has the answer, to whatever it is asked.
+/// The first byte chooses the request, and whether the rest is a JSON body, another body, or the
+/// whole answer; the second one chooses the status. Its higher bits choose a cloud, whose metadata
+/// service then gives the answer to every request.
 pub(crate) fn open() -> Body {
     let runtime = fixture::runtime();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     let (mut provider, mut left) = (None, 0);
     Box::new(move |input| {
-        // A client takes longer to make than anything else here, and a project that has logged in is of
-        // no more use: many projects share one.
+        // A client is slow to make, and a project that has logged in cannot be used again: many
+        // projects share one.
         if left == 0 {
             left = SHARED;
             let numbers = (1..=SHARED).flat_map(|number| CLOUDS.map(|cloud| (cloud, number)));
@@ -51,7 +51,7 @@ pub(crate) fn open() -> Body {
     })
 }
 
-/// What is asked, and what is answered.
+/// A request and its answer.
 struct Asked<'a> {
     what: What,
     cloud: Cloud,
@@ -59,7 +59,7 @@ struct Asked<'a> {
     status: u16,
     is_json: bool,
     body: &'a [u8],
-    /// What goes over the wire.
+    /// The bytes on the wire.
     answer: Vec<u8>,
 }
 
@@ -71,7 +71,7 @@ enum What {
     ListBelow,
 }
 
-/// Where the proof for a login comes from.
+/// The source of a login's proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cloud {
     None,
@@ -82,7 +82,7 @@ enum Cloud {
 
 const CLOUDS: [Cloud; 4] = [Cloud::None, Cloud::Aws, Cloud::Azure, Cloud::Gcp];
 
-/// What the server does: one kind of request gets the answer, the others a good one.
+/// The server's behaviour: one kind of request gets the answer, the others a valid one.
 struct Script {
     answered: Kind,
     answer: Vec<u8>,
@@ -95,7 +95,7 @@ enum Kind {
     Read,
 }
 
-/// What came of it.
+/// The outcome.
 enum Got {
     Value(SecretBytes),
     Listing(Listing),
@@ -149,10 +149,10 @@ impl<'a> Asked<'a> {
             }
         });
         match got {
-            // Whatever proved who we are, the rest is as ever.
+            // With any valid proof, the rest is as usual.
             Ok(_) if answered == Kind::Metadata => {}
-            Ok(got) => self.judge(got),
-            Err(error) => self.judge_error(&error),
+            Ok(got) => self.check(got),
+            Err(error) => self.check_error(&error),
         }
     }
 
@@ -173,8 +173,8 @@ impl<'a> Asked<'a> {
             .map(|listed| Got::Listing(listed.listing))
     }
 
-    /// Only a JSON 200 has values, and they are those in it.
-    fn judge(&self, got: Got) {
+    /// Only a JSON 200 has values, and the outcome has exactly those.
+    fn check(&self, got: Got) {
         if self.status != 0 {
             assert_eq!((self.status, self.is_json), (200, true));
         }
@@ -192,16 +192,16 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// Only Infisical itself can say no; and no error quotes what it was sent.
-    fn judge_error(&self, error: &ProviderError) {
+    /// Only Infisical itself can deny a secret; and no error quotes a request.
+    fn check_error(&self, error: &ProviderError) {
         let words = error.to_string();
         assert_words(&words);
         for secret in [fixture::CLIENT_SECRET, TOKEN] {
             assert!(!words.contains(secret), "{words}");
         }
-        let says_no = matches!(error, ProviderError::NotFound(_) | ProviderError::Denied(_));
-        assert!(!says_no || self.cloud == Cloud::None, "a cloud says no: {words}");
-        if says_no && self.status != 0 && self.what != What::Login {
+        let is_denial = matches!(error, ProviderError::NotFound(_) | ProviderError::Denied(_));
+        assert!(!is_denial || self.cloud == Cloud::None, "a cloud says no: {words}");
+        if is_denial && self.status != 0 && self.what != What::Login {
             let body = serde_json::from_slice::<Value>(self.body).unwrap_or_default();
             let signed = body["reqId"].is_string() && body["statusCode"] == self.status;
             let hides = self.status == 200 && words.contains("hides the value");
@@ -212,7 +212,7 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// Whether a listing's own secrets lack the one that is asked for.
+/// Whether a listing's own secrets lack the requested one.
 fn lists_no_key(body: &Value) -> bool {
     let is_asked = |secret: &Value| {
         let path = secret["secretPath"].as_str().unwrap_or("/app");
@@ -230,7 +230,7 @@ fn has(body: &Value, text: &str) -> bool {
     }
 }
 
-/// Whatever was listed, the cache takes it.
+/// The cache accepts every listing.
 fn keep(listing: Listing) {
     let cache = Cache::new(
         Policy {
@@ -264,7 +264,7 @@ async fn serve(listener: &TcpListener, script: Arc<Script>) -> ! {
     }
 }
 
-/// Until it has given its answer. Whoever hangs up before has had enough.
+/// Serves until it has given its answer, or the client disconnects.
 async fn serve_one(stream: TcpStream, script: Arc<Script>) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
@@ -299,7 +299,7 @@ impl Cloud {
     }
 }
 
-/// Reads one request to its end.
+/// Reads one complete request.
 async fn read_request(stream: &mut BufReader<TcpStream>) -> std::io::Result<Kind> {
     let mut first = String::new();
     let (mut line, mut length) = (String::new(), 0);

@@ -1,6 +1,6 @@
-//! psi-driver against something that is no psid, or one that went mad.
+//! psi-driver against something that is not psid, or answers wrongly.
 //!
-//! It runs in this process: its socket is where `PSI_SOCKET` says, and its words go to stdout and stderr.
+//! It runs in this process: `PSI_SOCKET` names its socket, and it writes to stdout and stderr.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -16,10 +16,10 @@ use psi_mutation::frames;
 
 use crate::{Body, choice};
 
-/// The commands, of which the first byte chooses one; a tab parts their words. `lookup` and `list` try again,
-/// as podman wants it, when the other end goes away.
+/// The commands, one of which the first byte chooses; tabs separate their words. `lookup` and
+/// `list` try again when the connection ends.
 const COMMANDS: &str = include_str!("../../driver-commands");
-/// The codes of interface.md, but for usage.
+/// The exit statuses of interface.md, except usage.
 const EXITS: [Exit; 8] = [
     Exit::Ok,
     Exit::BadInput,
@@ -30,10 +30,10 @@ const EXITS: [Exit; 8] = [
     Exit::Protocol,
     Exit::NotAllowed,
 ];
-/// The other end hangs up at once, so no deadline is waited for.
+/// The server disconnects at once, so no deadline is reached.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// After the command, 1: frames after a good beginning. Anything else: raw bytes.
+/// After the command, 1: frames after a valid beginning. Anything else: raw bytes.
 pub(crate) fn open() -> Body {
     let socket = Paths::new(Scope::of_this_process()).socket;
     let _ = std::fs::remove_file(&socket);
@@ -43,7 +43,7 @@ pub(crate) fn open() -> Body {
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut answer = given.lock();
-            // Who comes again meets something that another attempt cannot help.
+            // A second connection gets an error that is not retried.
             let bytes = std::mem::replace(&mut *answer, vec![0xff; 64]);
             drop(answer);
             thread::spawn(move || hang_up_after(stream.unwrap(), &bytes));
@@ -66,11 +66,11 @@ fn hang_up_after(mut stream: UnixStream, bytes: &[u8]) {
     let _ = stream.read_to_end(&mut Vec::new());
 }
 
-/// It ends, soon, and with a code of the contract.
+/// Asserts that the command ends soon, with a status of the contract.
 fn run(command: &[&str]) {
     let began = Instant::now();
     let args = std::iter::once("psi").chain(command.iter().copied()).map(Into::into);
-    // psi-driver would replace this process by psictl for any other command.
+    // For any other command, psi-driver would replace this process by psictl.
     let code = match command.first() {
         Some(&("lookup" | "list" | "health")) => psi_driver::run_driver(args),
         _ => psi_driver::run_ctl(args),

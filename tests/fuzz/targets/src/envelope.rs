@@ -1,4 +1,4 @@
-//! `cache.enc` and sealed literals: the file, and what is inside it.
+//! `cache.enc` and encrypted literals: the file, and its contents.
 
 use std::time::Duration;
 
@@ -19,38 +19,37 @@ const ID: &str = "0f1e2d3c4b5a69788796a5b4c";
 const ID_LEN: usize = ID.len();
 const CONTENTS: [AadContext<'_>; 2] = [AadContext::Cache, AadContext::Literal(ID)];
 
-/// 0: a payload behind a good seal. 1: a header's part in front of a good body. 2: a file under another
-/// id. Anything else is a file as it stands: those begin with a P.
+/// 0: a payload that is sealed correctly. 1: a wrapped-key header before a valid body. 2: a file under
+/// another id. Anything else is a file itself: those begin with a P.
 pub(crate) fn open() -> Body {
-    let sealed = Sealed { vault: vault(Vec::new()), known: crate::vectors() };
+    let sealed = Sealed { keyring: keyring(Vec::new()), known: crate::vectors() };
     Box::new(move |input| match choice(input) {
-        (0, plaintext) => behind_a_good_seal(&sealed.vault, plaintext),
-        (1, part) => with_part(part),
+        (0, plaintext) => behind_a_good_seal(&sealed.keyring, plaintext),
+        (1, wrapped) => with_wrapped_key(wrapped),
         (2, rest) => sealed.under_another_id(rest),
         _ => sealed.file(input),
     })
 }
 
 struct Sealed {
-    vault: Keyring,
-    /// Every file that was ever sealed under the vectors' key.
+    keyring: Keyring,
+    /// Every file that is encrypted under the vectors' key.
     known: Vec<Vec<u8>>,
 }
 
-fn vault(part: Vec<u8>) -> Keyring {
+fn keyring(wrapped: Vec<u8>) -> Keyring {
     let key = SecretBytes::new(include_bytes!("../../../vectors/key").to_vec());
     let key = DataKey::from_secret(&key).unwrap();
-    Keyring::new(key, WrappedKeyHeader { tag: BackendTag::Tpm, bytes: part })
+    Keyring::new(key, WrappedKeyHeader { tag: BackendTag::Tpm, bytes: wrapped })
 }
 
 impl Sealed {
-    /// No byte can be changed: what opens was sealed just so. A fuzzer has the key's files to start
-    /// from, and cannot make another one.
+    /// Only unchanged files open. A fuzzer has these files as seeds, and cannot make another one.
     fn file(&self, file: &[u8]) {
         for content in CONTENTS {
-            self.judge(content, file);
+            self.check(content, file);
             if let Ok(envelope) = Envelope::parse(content, file) {
-                assert!(envelope.backend.bytes.len() < file.len());
+                assert!(envelope.wrapped_key.bytes.len() < file.len());
             }
         }
     }
@@ -58,12 +57,12 @@ impl Sealed {
     fn under_another_id(&self, rest: &[u8]) {
         let Some((id, file)) = rest.split_at_checked(ID_LEN) else { return };
         let id = String::from_utf8_lossy(id);
-        let opened = self.judge(AadContext::Literal(&id), file);
+        let opened = self.check(AadContext::Literal(&id), file);
         assert!(!opened || id == ID, "the literal of {ID} opens as {id}");
     }
 
-    fn judge(&self, content: AadContext<'_>, file: &[u8]) -> bool {
-        match self.vault.open(content, file) {
+    fn check(&self, content: AadContext<'_>, file: &[u8]) -> bool {
+        match self.keyring.open(content, file) {
             Ok(_) => {
                 assert!(self.known.iter().any(|known| known == file), "a forgery opens");
                 true
@@ -76,24 +75,24 @@ impl Sealed {
     }
 }
 
-/// What was sealed opens, with any part of the backend's in its header.
-fn with_part(part: &[u8]) {
-    let part = &part[..part.len().min(usize::from(u16::MAX))];
+/// A sealed envelope opens, with any wrapped-key header.
+fn with_wrapped_key(wrapped: &[u8]) {
+    let wrapped = &wrapped[..wrapped.len().min(usize::from(u16::MAX))];
     let text = SecretBytes::new(b"text".to_vec());
-    let vault = vault(part.to_vec());
+    let keyring = keyring(wrapped.to_vec());
     for content in CONTENTS {
-        let file = vault.seal(content, &text).unwrap();
-        assert_eq!(Envelope::parse(content, &file).unwrap().backend.bytes, part);
-        assert!(vault.open(content, &file).unwrap().same_as(&text));
+        let file = keyring.seal(content, &text).unwrap();
+        assert_eq!(Envelope::parse(content, &file).unwrap().wrapped_key.bytes, wrapped);
+        assert!(keyring.open(content, &file).unwrap().same_as(&text));
     }
 }
 
-/// Whatever a later psid, or one with a defect, sealed: it is understood and survives being written
-/// again, or is refused with a reason. Nothing is served that was not in it.
-fn behind_a_good_seal(vault: &Keyring, plaintext: &[u8]) {
+/// A payload of a later or faulty psid is decoded and survives being written again, or is
+/// refused with a reason. Only values in it are served.
+fn behind_a_good_seal(keyring: &Keyring, plaintext: &[u8]) {
     let plaintext = SecretBytes::new(plaintext.to_vec());
-    let file = vault.seal(AadContext::Cache, &plaintext).unwrap();
-    let opened = vault.open(AadContext::Cache, &file).unwrap();
+    let file = keyring.seal(AadContext::Cache, &plaintext).unwrap();
+    let opened = keyring.open(AadContext::Cache, &file).unwrap();
     assert!(opened.same_as(&plaintext));
     match payload::decode(&opened) {
         Ok(snapshot) => survives(snapshot),
@@ -128,7 +127,7 @@ fn survives(snapshot: Snapshot) {
         }
     }
     assert_eq!(cache.fetch_span().is_some(), !read.entries.is_empty());
-    // Of two entries for one secret, the cache keeps one, and from then on there is one.
+    // Of two entries for one secret, the cache keeps one.
     let kept = cache.snapshot(generation);
     let read = payload::decode(&written(&kept, 2)).unwrap();
     assert_same(&read.sorted(), &kept.sorted());

@@ -1,4 +1,4 @@
-//! What a psid needs around it, without a provider that would have to be asked over a network.
+//! A psid's parts, with a provider that needs no network.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU64;
@@ -18,7 +18,7 @@ use psi_daemon::testing::provider::infisical::{
 };
 use psi_daemon::testing::provider::upstream::{Upstream, Upstreams};
 use psi_daemon::testing::provider::{
-    Fetched, Listed, Persistence, ProviderError, SecretProvider, Source,
+    Fetched, InvalidReference, Listed, Persistence, ProviderError, SecretProvider, Source,
 };
 use psi_daemon::testing::storage::failed_logins::FailedLogins;
 use tempfile::TempDir;
@@ -46,27 +46,27 @@ provider = "infisical"
 secrets = [{ project = "p", path = "/app" }]
 "#;
 
-/// A runtime of the calling thread alone: what a target does is over when it returns.
+/// A runtime of the calling thread only: all tasks end with the target.
 pub(crate) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// A folder in memory where there is one: fsync is not what is tested.
-pub(crate) fn folder() -> TempDir {
+/// A directory in memory if possible: fsync is not under test.
+pub(crate) fn directory() -> TempDir {
     let memory = Path::new("/dev/shm");
     let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
     tempfile::Builder::new().prefix("psi-fuzz-").tempdir_in(place).unwrap()
 }
 
-/// The paths of a psid that has all its files in `folder`, and its config.
-pub(crate) fn paths(folder: &Path) -> Paths {
+/// The paths of a psid that has all its files in `directory`, and its config.
+pub(crate) fn paths(directory: &Path) -> Paths {
     Paths {
-        config: folder.join("config.toml"),
-        state: folder.join("state"),
-        socket: folder.join("psid.sock"),
-        run: folder.join("psid"),
-        podman_drop_in: folder.join("50-psi.conf"),
-        quadlets: folder.join("quadlets"),
+        config: directory.join("config.toml"),
+        state: directory.join("state"),
+        socket: directory.join("psid.sock"),
+        run: directory.join("psid"),
+        podman_drop_in: directory.join("50-psi.conf"),
+        quadlets: directory.join("quadlets"),
     }
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn config() -> Config {
     Config::parse(CONFIG, Path::new("config.toml")).unwrap()
 }
 
-/// Infisical at `api_url`, with these projects, each of which logs in for itself.
+/// Infisical at `api_url`, with these projects, each with its own login.
 pub(crate) fn infisical(
     api_url: &str,
     projects: impl IntoIterator<Item = (String, Box<dyn Method>)>,
@@ -94,7 +94,7 @@ pub(crate) fn universal_auth() -> Box<dyn Method> {
     Box::new(UniversalAuth { client_id: "id".into(), client_secret })
 }
 
-/// The upstreams of [`config`], with a provider that has every secret at hand.
+/// The upstreams of [`config`], with a provider that has every secret.
 pub(crate) fn upstreams() -> Upstreams {
     let provider = AtHand(infisical("http://127.0.0.1:9", [("p".to_owned(), universal_auth())]));
     let upstream = Arc::new(Upstream::new("infisical", Box::new(provider)));
@@ -109,12 +109,12 @@ pub(crate) fn boot() -> BootId {
     BootId(NonZeroU64::MIN)
 }
 
-/// Takes the references that Infisical takes, and gives [`VALUE`] for each.
+/// Accepts Infisical's references, and returns [`VALUE`] for each.
 struct AtHand(Infisical);
 
 #[async_trait]
 impl SecretProvider for AtHand {
-    fn accept(&self, reference: &Reference) -> Result<CacheKey, String> {
+    fn accept(&self, reference: &Reference) -> Result<CacheKey, InvalidReference> {
         self.0.accept(reference)
     }
 
@@ -122,13 +122,13 @@ impl SecretProvider for AtHand {
         Ok(SecretBytes::new(VALUE.to_vec()).into())
     }
 
-    fn scope_of(&self, source: &Source) -> Result<ListingScope, String> {
+    fn scope_of(&self, source: &Source) -> Result<ListingScope, InvalidReference> {
         self.0.scope_of(source)
     }
 
     async fn list(&self, source: &Source, _: &BTreeSet<String>) -> Result<Listed, ProviderError> {
-        let scope = self.scope_of(source).map_err(ProviderError::Misbehaved)?;
-        // What can be fetched is listed, too: else it would be taken for gone.
+        let scope = self.scope_of(source)?;
+        // A fetched value must be listed too, or it would be reported gone.
         let (namespace, path) = (scope.namespace.clone(), scope.path.clone());
         let found = (CacheKey::new(namespace, path, "KEY"), SecretBytes::new(VALUE.into()));
         Ok(Listing { scopes: vec![scope], found: vec![found], ..Listing::default() }.into())

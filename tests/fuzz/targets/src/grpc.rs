@@ -17,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Body, assert_words, choice, fixture};
 
-/// Longer than any answer here takes, and shorter than a fuzzer's patience.
+/// Longer than any answer here takes, and shorter than a fuzzer's time limit.
 const LIMIT: Duration = Duration::from_secs(8);
-/// As much as psi-driver takes (hyper's default).
+/// The limit of psi-driver (hyper's default).
 const LARGEST_HEADERS: u32 = 16 << 10;
-/// The methods, of which the first byte of a call chooses one.
+/// The methods, one of which the first byte of a call chooses.
 const METHODS: [&str; 19] = [
     "psi.v1.SecretDriver/Lookup",
     "psi.v1.SecretDriver/Store",
@@ -47,7 +47,8 @@ const METHODS: [&str; 19] = [
 const LOOKUP: &[u8] =
     b"\x12\x40{\"provider\":\"infisical\",\"project\":\"p\",\"path\":\"/app\",\"key\":\"KEY\"}";
 
-/// 0: a call whose message is the rest. 1: frames after a good beginning. Anything else: raw bytes.
+/// 0: a call whose message is the rest. 1: frames after a valid beginning. Anything else: raw
+/// bytes.
 pub(crate) fn open() -> Body {
     let psid = Psid::start();
     Box::new(move |input| {
@@ -60,24 +61,24 @@ pub(crate) fn open() -> Body {
     })
 }
 
-/// A psid in this process, in full but for its provider.
+/// A psid in this process, complete except for its provider.
 struct Psid {
     runtime: Runtime,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Psid {
     fn start() -> Self {
-        let (runtime, folder) = (fixture::runtime(), fixture::folder());
-        std::fs::write(folder.path().join("psi-cache-key"), [7; 32]).unwrap();
-        let surroundings = Environment::new(
-            fixture::paths(folder.path()),
-            Some(folder.path().to_owned()),
+        let (runtime, directory) = (fixture::runtime(), fixture::directory());
+        std::fs::write(directory.path().join("psi-cache-key"), [7; 32]).unwrap();
+        let environment = Environment::new(
+            fixture::paths(directory.path()),
+            Some(directory.path().to_owned()),
             Creds::Child(Scope::System),
         );
         let config = fixture::config();
-        let listening = listener::listen(&surroundings.paths.socket, &config.access).unwrap();
-        let daemon = build::assemble(&config, &surroundings);
+        let listening = listener::listen(&environment.paths.socket, &config.access).unwrap();
+        let daemon = build::runtime(&config, &environment);
         let stop = CancellationToken::new();
         runtime.block_on(daemon.open(stop.clone()));
         let degraded: Vec<String> =
@@ -85,18 +86,18 @@ impl Psid {
         assert_eq!(degraded, Vec::<String>::new());
         daemon.service().follow(fixture::upstreams());
         runtime.spawn(grpc::serve(Arc::new(daemon), listening.socket, stop));
-        Self { runtime, folder }
+        Self { runtime, directory }
     }
 
     async fn connect(&self) -> UnixStream {
-        UnixStream::connect(self.folder.path().join("psid.sock")).await.unwrap()
+        UnixStream::connect(self.directory.path().join("psid.sock")).await.unwrap()
     }
 
-    /// Whatever comes, psid has an end with it once the other side has: it answers or hangs up.
+    /// After the client's last byte, psid answers or closes the connection.
     fn raw(&self, bytes: &[u8]) {
         let exchange = async {
             let mut stream = self.connect().await;
-            // It may hang up before it has heard everything.
+            // psid may close the connection before it has read everything.
             let _ = stream.write_all(bytes).await;
             let _ = stream.shutdown().await;
             let _ = stream.read_to_end(&mut Vec::new()).await;
@@ -112,13 +113,13 @@ impl Psid {
         let answer = self.answer(method, message);
         let status = answer.header("grpc-status").expect("no status").parse::<u8>().unwrap();
         assert!(status <= 16, "{status}");
-        // 12: there is no such method, which the router says without a word.
+        // 12: there is no such method; the router answers that without a message.
         if ![0, 12].contains(&status) {
             assert_words(&answer.header("grpc-message").expect("no words"));
         }
     }
 
-    /// Nobody else notices.
+    /// Asserts that other clients are served.
     fn assert_well(&self) {
         let answer = self.answer(METHODS[0], LOOKUP);
         assert_eq!(answer.header("grpc-status").as_deref(), Some("0"));
@@ -133,7 +134,7 @@ impl Psid {
             let (sender, connection) = client.handshake(stream).await.unwrap();
             tokio::select! {
                 answer = Answer::to(sender, method, message) => answer.unwrap(),
-                // The sender is there to the end, so it does not end by itself.
+                // The sender is kept until the end, so the connection does not end by itself.
                 end = connection => panic!("psid hung up: {end:?}"),
             }
         };
@@ -175,7 +176,7 @@ impl Answer {
         Ok(Self { headers: head.headers, data, trailers })
     }
 
-    /// A trailer, or a header of an answer that has nothing but a status.
+    /// A trailer, or a header of an answer without a body.
     fn header(&self, name: &str) -> Option<String> {
         let value = self.trailers.get(name).or_else(|| self.headers.get(name))?;
         Some(value.to_str().unwrap().to_owned())
@@ -186,8 +187,8 @@ impl Answer {
 mod tests {
     use super::*;
 
-    /// What a caller sends is held until it is whole, so its size and number are limited: 100 requests of
-    /// 3 MiB that never end are refused one by one.
+    /// A message is buffered until it is complete, so its size and number are limited: 100 requests
+    /// of 3 MiB that never end are refused one by one.
     #[test]
     fn unfinished_requests_use_bounded_memory() {
         let psid = Psid::start();
@@ -218,7 +219,7 @@ mod tests {
         assert!(grown < 64 << 10, "by {grown} KiB");
     }
 
-    /// The most memory that this process ever had.
+    /// The peak memory of this process.
     fn peak_kib() -> u64 {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();

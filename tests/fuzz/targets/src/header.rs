@@ -4,8 +4,8 @@ use psi_common::{BackendTag, CacheHeader, NotACache};
 
 use crate::{Body, assert_words};
 
-/// It is understood exactly when it has the magic, and a backend that is known; what is wrong is told
-/// in that order.
+/// A header parses exactly if it has the magic and a known backend; errors are reported in that
+/// order.
 pub(crate) fn open() -> Body {
     Box::new(|input| {
         let expected = match input {

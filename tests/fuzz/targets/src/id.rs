@@ -5,11 +5,11 @@ use regex_lite::Regex;
 
 use crate::{Body, assert_words};
 
-/// It is taken exactly when it matches podman's own expression, and comes back as it was.
+/// An id is accepted exactly if it matches podman's own expression, and is returned unchanged.
 pub(crate) fn open() -> Body {
     let podman = Regex::new("^[0-9a-f]{25}$").unwrap();
     Box::new(move |input| {
-        // As psi-driver takes it from the environment.
+        // As psi-driver reads it from the environment.
         let text = String::from_utf8_lossy(input);
         let id = text.parse::<SecretId>();
         assert_eq!(id.is_ok(), podman.is_match(&text), "{text:?}");

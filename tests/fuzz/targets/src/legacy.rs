@@ -1,4 +1,4 @@
-//! What the Python PSI left: version 1 of `cache.enc`, the hybrid envelope in it, and mappings.
+//! Files of the Python PSI: version 1 of `cache.enc`, the hybrid envelope in it, and mappings.
 
 use psi_common::SecretBytes;
 use psi_daemon::testing::crypto::aead::{Aead, DataKey};
@@ -11,7 +11,7 @@ use crate::{Body, assert_words, choice};
 const HEADER: &[u8] = b"PSIC\x01\x01";
 const NONCE: [u8; 12] = [7; 12];
 
-/// 0: a mapping. 1: JSON behind a good seal. 2: a hybrid envelope. Anything else: a file.
+/// 0: a mapping. 1: correctly sealed JSON. 2: a hybrid envelope. Anything else: a file.
 pub(crate) fn open() -> Body {
     let key = SecretBytes::new(include_bytes!("../../../vectors/key").to_vec());
     let key = DataKey::from_secret(&key).unwrap();
@@ -24,7 +24,7 @@ pub(crate) fn open() -> Body {
     })
 }
 
-/// What is a mapping is a reference, and its canonical form is JSON that says the same in ASCII.
+/// A mapping is a reference, and its canonical form is equivalent ASCII JSON.
 fn mapped(bytes: &[u8]) {
     match mapping::parse(bytes) {
         Ok(reference) => {
@@ -33,7 +33,7 @@ fn mapped(bytes: &[u8]) {
             assert!(canonical.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{canonical}");
             assert_eq!(Reference::parse(canonical.as_bytes()), Some(reference));
         }
-        Err(why) => assert_words(why),
+        Err(error) => assert_words(&error.to_string()),
     }
 }
 
@@ -50,14 +50,14 @@ fn behind_a_good_seal(key: &DataKey, json: &[u8]) {
     };
     let mapping = Reference::new("infisical", [("project", "p"), ("path", "/"), ("key", "K")]);
     let (entries, named) = (cache.len(), cache.value(&mapping).is_some());
-    let claims = cache.claim([&mapping, &mapping]);
+    let mapped = cache.by_mapping([&mapping, &mapping]);
     assert_eq!(
-        (claims.found.len(), claims.unclaimed),
+        (mapped.found.len(), mapped.without_mapping),
         (named.into(), entries - usize::from(named))
     );
 }
 
-/// It comes apart where its lengths say, and without a byte too much.
+/// It is split at its lengths, and no byte may remain.
 fn hybrid(bytes: &[u8]) {
     match Hybrid::parse(bytes) {
         Ok(envelope) => {
@@ -69,7 +69,7 @@ fn hybrid(bytes: &[u8]) {
     }
 }
 
-/// Of version 1 the header is not authenticated; what follows it is.
+/// The header of version 1 is not authenticated; the rest is.
 fn file(key: &DataKey, known: &[Vec<u8>], file: &[u8]) {
     match SealedCache::parse(file).and_then(|sealed| sealed.open(key)) {
         Ok(_) => {

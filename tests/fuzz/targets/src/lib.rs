@@ -1,13 +1,13 @@
-//! What is fuzzed: one module a target. Each takes any bytes and panics when something that must hold
-//! does not; what must hold is written there.
+//! The fuzz targets, one module each. Each accepts any bytes and panics if one of its properties
+//! does not hold.
 //!
-//! The same targets run briefly in `cargo test` (`tests/short.rs`) and as long as one wants, guided by
+//! The targets run briefly in `cargo test` (`tests/short.rs`), and for any time, guided by
 //! coverage, in `make fuzz` (`../libfuzzer`).
 
 #![allow(
     clippy::unwrap_used,
     clippy::missing_panics_doc,
-    reason = "a target ends at the first surprise: a panic is what a fuzzer looks for"
+    reason = "a panic is a finding of the fuzzer"
 )]
 
 mod answers;
@@ -25,17 +25,17 @@ mod registration;
 
 use std::path::{Path, PathBuf};
 
-/// One input after the other is given to it.
+/// Called with one input after the other.
 pub type Body = Box<dyn FnMut(&[u8]) + Send>;
 
 /// One target.
 pub struct Target {
-    /// Its name: that of its module and of its folder of seeds.
+    /// The name of its module and of its directory of seeds.
     pub name: &'static str,
-    /// Makes it ready.
+    /// Prepares it.
     pub open: fn() -> Body,
-    /// How many mutations the short run makes of its seeds, as many as take about a second; 0 for a
-    /// target that has no place in a test's process.
+    /// The number of mutations in the short run, as many as take about a second; 0 for a target
+    /// that cannot run in a test's process.
     pub short: u32,
 }
 
@@ -43,7 +43,7 @@ pub struct Target {
 pub const TARGETS: [Target; 11] = [
     Target { name: "answers", open: answers::open, short: 300 },
     Target { name: "config", open: config::open, short: 3_000 },
-    // `tests/psictl/frames.rs` is its short run: with the program itself.
+    // `tests/psictl/frames.rs` is its short run, with the program itself.
     Target { name: "driver", open: driver::open, short: 0 },
     Target { name: "envelope", open: envelope::open, short: 6_000 },
     Target { name: "grpc", open: grpc::open, short: 800 },
@@ -63,32 +63,32 @@ impl Target {
 
     /// Its seeds.
     pub fn seeds(&self) -> Vec<Vec<u8>> {
-        psi_mutation::files(&folder().join("seeds").join(self.name)).unwrap()
+        psi_mutation::files(&directory().join("seeds").join(self.name)).unwrap()
     }
 
     /// The words of its dictionary.
     pub fn words(&self) -> Vec<Vec<u8>> {
-        let path = folder().join("words").join(self.name);
+        let path = directory().join("dictionaries").join(self.name);
         std::fs::read_to_string(path).map(|text| psi_mutation::words(&text)).unwrap_or_default()
     }
 }
 
 /// `tests/fuzz`
-fn folder() -> PathBuf {
+fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
 /// Every file of `tests/vectors`.
 pub fn vectors() -> Vec<Vec<u8>> {
-    psi_mutation::files(&folder().with_file_name("vectors")).unwrap()
+    psi_mutation::files(&directory().with_file_name("vectors")).unwrap()
 }
 
-/// The first byte chooses between the ways to use the rest.
+/// The first byte chooses the use of the rest.
 fn choice(input: &[u8]) -> (u8, &[u8]) {
     input.split_first().map_or((0, input), |(first, rest)| (*first, rest))
 }
 
-/// Words for people fit into one line, and into the header that carries them to psi-driver.
+/// A message fits into one line, and into the header that carries it to psi-driver.
 fn assert_words(words: &str) {
     assert!(!words.is_empty());
     assert!(!words.contains(char::is_control), "{words:?}");

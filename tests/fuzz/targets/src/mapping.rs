@@ -1,4 +1,4 @@
-//! What podman stores: a reference or a literal, and what a name means.
+//! Data that podman stores, as references and literals, and names that are looked up.
 
 use std::fs;
 use std::path::PathBuf;
@@ -21,8 +21,8 @@ use tokio::runtime::Runtime;
 
 use crate::{Body, assert_words, choice, fixture};
 
-/// 0: a name that is looked up. 1, 2: stored as a literal, as a reference. Anything else: stored as its
-/// look tells.
+/// 0: a name that is looked up. 1, 2: stored as a literal, as a reference. Anything else: stored
+/// with its kind detected.
 pub(crate) fn open() -> Body {
     let psi = Psi::new();
     Box::new(move |input| match choice(input) {
@@ -35,7 +35,7 @@ pub(crate) fn open() -> Body {
 
 struct Psi {
     runtime: Runtime,
-    folder: TempDir,
+    directory: TempDir,
     vault: Arc<Keyring>,
     service: Service,
     id: SecretId,
@@ -43,11 +43,11 @@ struct Psi {
 
 impl Psi {
     fn new() -> Self {
-        let folder = fixture::folder();
+        let directory = fixture::directory();
         let key = DataKey::generate().unwrap();
         let vault = Keyring::new(key, WrappedKeyHeader { tag: BackendTag::Tpm, bytes: Vec::new() });
         let vault = Arc::new(vault);
-        let registry = Arc::new(Registry::open(folder.path(), Keys::Open(Arc::clone(&vault))));
+        let registry = Arc::new(Registry::open(directory.path(), Keys::Open(Arc::clone(&vault))));
         let cache = Arc::new(Cache::new(
             Policy {
                 enabled: false,
@@ -59,18 +59,18 @@ impl Psi {
         ));
         let service = Service::new(registry, cache, fixture::upstreams());
         let id = "0123456789abcdef012345678".parse().unwrap();
-        Self { runtime: fixture::runtime(), folder, vault, service, id }
+        Self { runtime: fixture::runtime(), directory, vault, service, id }
     }
 
-    /// It is told by its look alone what it is; it is what it was after a restart; and nothing but a
-    /// sealed literal keeps the bytes of one.
+    /// The text alone determines the kind; it is the same after a restart; and only an encrypted
+    /// literal contains the bytes of one.
     fn store(&self, data: &[u8], kind: DataKind) {
         if data.is_empty() {
             return;
         }
         let stored = self.service.store(self.id, SecretBytes::new(data.to_vec()), kind);
         let stored = self.runtime.block_on(stored);
-        // Out of the file that psid keeps of a reference, it is the reference again, and nothing else.
+        // The file of a reference yields exactly the reference.
         let (data, expected) = match ReferenceFile::parse_any(data) {
             Err(ReferenceFileError::Foreign) => (data, Expected::of(data, kind)),
             _ if kind == DataKind::Literal => (data, Expected::Literal),
@@ -80,14 +80,14 @@ impl Psi {
         match &stored {
             Ok(()) => {
                 assert!(!matches!(expected, Expected::Refused), "taken");
-                let known = self.service.registry.get(self.id).unwrap();
+                let known = self.service.registry().get(self.id).unwrap();
                 expected.assert(&known, data);
                 let keys = Keys::Open(Arc::clone(&self.vault));
-                let again = Registry::open(self.folder.path(), keys);
+                let again = Registry::open(self.directory.path(), keys);
                 expected.assert(&again.get(self.id).unwrap(), data);
                 let file = fs::read(self.file()).unwrap();
                 let is_reference = matches!(expected, Expected::Reference);
-                // The end of a ciphertext is a few given bytes by chance.
+                // A ciphertext ends in few given bytes by chance.
                 if is_reference || data.len() >= 8 {
                     assert_eq!(file.ends_with(data), is_reference);
                 }
@@ -103,17 +103,17 @@ impl Psi {
     }
 
     fn file(&self) -> PathBuf {
-        self.folder.path().join("secrets").join(self.id.as_str())
+        self.directory.path().join("secrets").join(self.id.as_str())
     }
 
     fn forget(&self) {
         let now = clock::now();
-        let _ = self.runtime.block_on(self.service.registry.delete(self.id, now, true)).unwrap();
+        let _ = self.runtime.block_on(self.service.registry().delete(self.id, now, true)).unwrap();
         let hour = Duration::from_secs(3_600);
-        self.service.registry.purge(Now { boot: now.boot.after(hour), ..now });
+        self.service.registry().purge(Now { boot: now.boot.after(hour), ..now });
     }
 
-    /// A reference that is taken leads to one place, however often it is asked.
+    /// An accepted reference resolves to one key, however often it is looked up.
     fn look_up(&self, name: &str) {
         let now = clock::now();
         let deadline = now.mono + Duration::from_secs(10);
@@ -139,9 +139,9 @@ impl Psi {
     }
 }
 
-/// By the contract.
+/// The kinds by the contract.
 enum Expected {
-    /// If the provider takes it.
+    /// A reference, if the provider accepts it.
     Reference,
     Literal,
     Refused,

@@ -1,4 +1,4 @@
-//! `recovery.enc`, and the recovery key as people type it.
+//! `recovery.enc`, and typed recovery keys.
 
 use psi_common::SecretBytes;
 use psi_daemon::testing::crypto::aead::DataKey;
@@ -12,7 +12,7 @@ const KEY: &[u8] = include_bytes!("../../../vectors/key");
 const TYPED: &[u8] = include_bytes!("../../../vectors/recovery-key");
 const DIGITS: &[u8] = b"cbdefghijklnrtuv";
 
-/// 0: a recovery key as it is typed. Anything else: a file.
+/// 0: a typed recovery key. Anything else: a file.
 pub(crate) fn open() -> Body {
     let key = DataKey::from_secret(&SecretBytes::new(KEY.to_vec())).unwrap();
     let recovery = RecoveryKey::parse(&SecretBytes::new(TYPED.to_vec())).unwrap();
@@ -22,7 +22,7 @@ pub(crate) fn open() -> Body {
     })
 }
 
-/// It is taken when it has 64 of the digits, and comes back in its proper form.
+/// A key is accepted if it has 64 of the digits, and is returned in its canonical form.
 fn typing(typed: &[u8]) {
     let digits: Vec<u8> = typed.to_ascii_lowercase();
     let digits = digits.iter().filter(|digit| !digit.is_ascii_whitespace() && **digit != b'-');
@@ -42,7 +42,7 @@ fn typing(typed: &[u8]) {
     }
 }
 
-/// Nothing opens, and nothing is said to be well, that was not written just so.
+/// Only unchanged files open or verify.
 fn file(recovery: &RecoveryKey, key: &DataKey, file: &[u8]) {
     let outcomes = [
         recovery_key::open(file, recovery).map(|keys| {

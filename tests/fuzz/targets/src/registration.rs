@@ -1,4 +1,4 @@
-//! The file of a registered reference, which stands in the clear behind a checksum.
+//! The file of a registered reference, in plaintext after a checksum.
 
 use data_encoding::HEXLOWER;
 use psi_daemon::testing::registry::reference_file::{self, ReferenceFile};
@@ -10,8 +10,8 @@ use crate::{Body, assert_words, choice};
 const FILE: &[u8] = include_bytes!("../../../vectors/reference-1");
 const ID: &str = "0f1e2d3c4b5a69788796a5b4d";
 
-/// 0: a text to be registered. 1: a version, a new line and a text, under a checksum that is right. Anything
-/// else: a file as it stands.
+/// 0: a text to register. 1: a version, a line end and a text, with a right checksum. Anything
+/// else: a file itself.
 pub(crate) fn open() -> Body {
     assert_eq!(ReferenceFile::parse(ID, FILE).unwrap().id, ID);
     Box::new(move |input| match choice(input) {
@@ -21,13 +21,13 @@ pub(crate) fn open() -> Body {
     })
 }
 
-/// It comes back byte for byte, and for its own id alone.
+/// A text is read back byte for byte, for its own id only.
 fn registered(text: &[u8]) {
     let file = reference_file::encode(ID, text);
     let found = ReferenceFile::parse(ID, &file).unwrap();
     assert_eq!((found.id, found.text), (ID, text));
     assert!(ReferenceFile::parse("0123456789abcdef012345678", &file).is_err());
-    // A flipped bit is found, wherever it is.
+    // A flipped bit is detected anywhere.
     let at = text.len() * 7 % file.len();
     let mut bad = file;
     bad[at] ^= 1 << (at % 8);
@@ -45,7 +45,7 @@ fn with_checksum(rest: &[u8]) -> Vec<u8> {
     [b"psi-reference ", version, b" ", ID.as_bytes(), b" ", sum.as_bytes(), b"\n", text].concat()
 }
 
-/// What is read is what would be written.
+/// A file that is read equals the one that would be written.
 fn file(file: &[u8]) {
     match ReferenceFile::parse_any(file) {
         Ok(found) => assert_eq!(file, reference_file::encode(found.id, found.text)),

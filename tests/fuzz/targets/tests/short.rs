@@ -1,10 +1,10 @@
-//! The short run of every target: its seeds, every file of `tests/vectors`, and as many mutations of
-//! them as take about a second. The same number makes the same inputs: `PSI_FUZZ_SEED=7` makes others.
+//! The short run of every target: its seeds, every file of `tests/vectors`, and mutations of them
+//! for about a second. A number determines the inputs: `PSI_FUZZ_SEED=7` makes others.
 
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a test ends at the first surprise, and is a program of its own"
+    reason = "a panic is the failure of a test"
 )]
 
 use parking_lot::Mutex;
@@ -18,20 +18,20 @@ use psi_fuzz::{TARGETS, Target};
 use psi_mutation::Mutator;
 
 thread_local! {
-    /// Whether this thread has panicked: a server's task does so without telling whoever waits for it.
+    /// Whether this thread has panicked: a server's task may do so without an error for its caller.
     static PANICKED: Cell<bool> = const { Cell::new(false) };
 }
-/// The words of panics in threads that belong to no test.
+/// The messages of panics in threads of no test.
 static ELSEWHERE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 fn watch_panics() {
-    let told = panic::take_hook();
+    let default_hook = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         PANICKED.set(true);
         if std::thread::current().name().is_none_or(|name| name.starts_with("tokio")) {
             ELSEWHERE.lock().push(info.to_string());
         }
-        told(info);
+        default_hook(info);
     }));
 }
 
@@ -67,7 +67,7 @@ fn short(name: &str) {
         target.short,
         began.elapsed().as_secs_f64()
     );
-    // Past the test runner, which keeps to itself what a test that passes prints.
+    // Directly to stderr: the test runner hides the output of passing tests.
     std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
@@ -121,7 +121,7 @@ fn registration() {
     short("registration");
 }
 
-/// A target without seeds, words or a run here is a target that was forgotten.
+/// Every target has seeds, words and a test here.
 #[test]
 fn every_fuzz_target_has_a_test() {
     let this = include_str!("short.rs");
@@ -132,8 +132,9 @@ fn every_fuzz_target_has_a_test() {
         assert!(!target.words().is_empty(), "{}", target.name);
         names.push(target.name);
     }
-    let folders = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../seeds")).unwrap();
-    let mut folders: Vec<_> = folders.map(|folder| folder.unwrap().file_name()).collect();
-    folders.sort();
-    assert_eq!(folders, names);
+    let directories = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../seeds")).unwrap();
+    let mut directories: Vec<_> =
+        directories.map(|directory| directory.unwrap().file_name()).collect();
+    directories.sort();
+    assert_eq!(directories, names);
 }

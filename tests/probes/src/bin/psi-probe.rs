@@ -1,6 +1,6 @@
-//! Does to a key backend, or to a token, what psid does, by psid's own library, and tells what comes of
-//! it: requests as lines of JSON on stdin, answers likewise. A process of its own, for a module and its
-//! variables are a whole process's; so what outlives a restart can be shown too.
+//! Calls a key backend or a token by psid's own library: requests are lines of JSON on stdin,
+//! answers lines of JSON on stdout. It is a process of its own because a module and its variables
+//! belong to a process, and a probe can be restarted.
 
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ fn main() {
     let setup = std::env::args().nth(1).expect("the setup, as JSON");
     let setup: Value = serde_json::from_str(&setup).expect("JSON");
     let probe = Probe::new(&setup);
-    // Threads beside the one that reads: requests run side by side, as they do in psid.
+    // Threads beside the reading one: requests run in parallel, as in psid.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
     let mut running = Vec::new();
@@ -46,7 +46,7 @@ fn main() {
     });
 }
 
-/// A key backend, and the tokens that the setup names; several are as many handles and threads.
+/// A key backend, and the tokens of the setup; each has its own handle and thread.
 #[derive(Clone)]
 struct Probe {
     setup: Value,
@@ -85,17 +85,17 @@ impl Probe {
                 let parts: Vec<_> =
                     request["parts"].as_array().expect("parts").iter().map(bytes).collect();
                 let keys = self.backend().load(&parts).await.map_err(|error| of_key(&error))?;
-                Ok(json!({ "keys": keys.iter().map(told).collect::<Vec<_>>() }))
+                Ok(json!({ "keys": keys.iter().map(key_to_json).collect::<Vec<_>>() }))
             }
             "keep" => {
                 let key = SecretBytes::new(bytes(&request["key"]));
                 let key = DataKey::from_secret(&key).expect("32 bytes");
-                // Where there is a TPM, the quickest way to use it.
+                // With a TPM, the quickest way to seal.
                 let seal = SealOptions { with_key: "tpm2".into(), tpm2_pcrs: "7".into() };
                 self.backend()
-                    .keep(key, Some(&seal))
+                    .store(key, Some(&seal))
                     .await
-                    .map(|kept| told(&kept))
+                    .map(|stored| key_to_json(&stored))
                     .map_err(|error| of_key(&error))
             }
             "commit" => {
@@ -162,8 +162,8 @@ impl Probe {
     }
 }
 
-/// Seals again, under the same data key, a file of the tpm backend as one of the hsm backend: what
-/// somebody can do who writes to the disk and has read this source.
+/// Encrypts a file of the tpm backend again, under the same data key, as one of the hsm backend: an
+/// attacker who writes to the disk can do the same.
 fn forge(request: &Value) -> Value {
     let keyring = |tag, bytes| {
         let key = SecretBytes::new(self::bytes(&request["key"]));
@@ -212,14 +212,14 @@ fn token_config(setup: &Value) -> TokenConfig {
     }
 }
 
-/// Of the run directory that a token brings; a clone for all handles of this process.
+/// The run directory of a token; all handles of this process share it.
 fn failed_logins(setup: &Value) -> FailedLogins {
     let Some(run) = setup["run"].as_str() else { return FailedLogins::in_ram() };
     FailedLogins::open(&Paths { run: run.into(), ..Paths::new(UserScope::System) })
 }
 
-fn told(key: &LoadedKey) -> Value {
-    json!({ "key": hex(key.key.to_secret().expose_secret()), "part": hex(&key.part) })
+fn key_to_json(key: &LoadedKey) -> Value {
+    json!({ "key": hex(key.key.to_secret().expose_secret()), "part": hex(&key.header) })
 }
 
 fn of_key(error: &KeyError) -> Value {

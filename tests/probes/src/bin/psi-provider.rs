@@ -1,6 +1,6 @@
-//! Asks one provider of a config what psid asks it, by psid's own library: requests as lines of JSON on
-//! stdin, answers likewise and in their order. A process of its own, as psid is one: a token's module is a
-//! whole process's.
+//! Calls one provider of a config by psid's own library: requests are lines of JSON on stdin,
+//! answers lines of JSON on stdout, in the same order. It is a process of its own because a token's
+//! module belongs to a process.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, Write};
@@ -43,10 +43,10 @@ impl Probe {
     fn new(provider: &str, config: PathBuf, credentials: PathBuf) -> Self {
         let paths = Paths { config, ..Paths::new(Scope::System) };
         let creds = Creds::Child(credential::Scope::System);
-        let surroundings = Environment::new(paths, Some(credentials), creds);
-        let config = Config::read(&surroundings.paths.config).expect("a good config");
-        let token = build::token_config(&config, &surroundings).map(Token::new);
-        let (upstreams, faults) = build::upstreams(&config, &surroundings, token.clone());
+        let environment = Environment::new(paths, Some(credentials), creds);
+        let config = Config::read(&environment.paths.config).expect("a good config");
+        let token = build::token_config(&config, &environment).map(Token::new);
+        let (upstreams, faults) = build::upstreams(&config, &environment, token.clone());
         assert!(faults.is_empty(), "{faults:?}");
         Self { upstream: Arc::clone(&upstreams.providers[provider]), token }
     }
@@ -83,7 +83,7 @@ impl Probe {
         })
     }
 
-    /// What is to be fetched from a token is made here; other providers have it from elsewhere.
+    /// Makes a secret for a token; other providers get theirs elsewhere.
     async fn seal(&self, secret: &SecretBytes) -> Value {
         let sealer = Pkcs11Sealed::new(self.token.clone().expect("a token"));
         let Ok(reference) = sealer.seal(secret).await else { panic!("it was not sealed") };
@@ -109,12 +109,11 @@ fn at(place: &CacheKey) -> Value {
     json!({ "namespace": place.namespace.as_str(), "path": *place.path, "key": *place.key })
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
-fn plain(error: String) -> Value {
-    json!({ "error": error })
+fn plain(error: impl std::fmt::Display) -> Value {
+    json!({ "error": error.to_string() })
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
+#[expect(clippy::needless_pass_by_value, reason = "map_err passes it by value")]
 fn of_provider(error: ProviderError) -> Value {
     let kind = match &error {
         ProviderError::NotFound(_) => "NotFound",

@@ -1,5 +1,5 @@
-//! What podman's own config makes of psi's drop-in: containers.conf is merged from many files, key by key, and
-//! one of them can break the driver (containers.conf(5), common/pkg/config/new.go).
+//! Findings about podman's config: podman merges containers.conf key by key from many files, and any of them may override
+//! psi's drop-in (containers.conf(5), common/pkg/config/new.go).
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,15 +15,15 @@ use toml::{Table, Value};
 /// The main file of a directory.
 const MAIN: &str = "containers.conf";
 
-/// Where podman looks.
+/// The files of podman's config.
 pub struct Places {
-    /// Podman's version: the files, and their order, depend on it.
+    /// Podman's version, which decides the files and their order.
     pub podman: PodmanVersion,
-    /// The user who runs podman: there are drop-ins for root alone, for all others, and for one.
+    /// The uid of podman's user: some drop-ins are for root, for all other users, or for one user.
     pub uid: u32,
-    /// The user's `~/.config/containers`; podman before 5 has none for root.
+    /// The user's `~/.config/containers`; before podman 5, root has none.
     pub user: Option<PathBuf>,
-    /// `CONTAINERS_CONF`, which is read in place of all others.
+    /// `CONTAINERS_CONF`, which replaces all other files.
     pub only: Option<PathBuf>,
     /// `CONTAINERS_CONF_OVERRIDE`, which is read last.
     pub last: Option<PathBuf>,
@@ -31,7 +31,7 @@ pub struct Places {
     pub root: PathBuf,
 }
 
-/// Major, minor and patch level of a podman.
+/// A version of podman: major, minor, patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PodmanVersion(pub u32, pub u32, pub u32);
 
@@ -40,24 +40,24 @@ impl FromStr for PodmanVersion {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut numbers = text.split(['.', '-', '+', '~']).map(|number| number.parse().ok());
-        let major = numbers.next().flatten().ok_or_else(|| format!("{text:?} is no version"))?;
+        let major = numbers.next().flatten().ok_or_else(|| format!("{text:?} is not a version"))?;
         let mut next = || numbers.next().flatten().unwrap_or(0);
         Ok(Self(major, next(), next()))
     }
 }
 
-/// The four commands of the shell driver, as psi wants them.
+/// The four commands of the shell driver in psi's drop-in.
 pub type Commands = BTreeMap<String, String>;
 
-/// What `[secrets]` comes to, and which file said so.
+/// The merged `[secrets]`, each value with the file that set it.
 #[derive(Default)]
 struct Secrets {
     driver: Option<(String, PathBuf)>,
     options: BTreeMap<String, (String, PathBuf)>,
 }
 
-/// Judges the config that podman would use.
-pub fn judge(places: &Places, commands: &Commands) -> Vec<Finding> {
+/// Checks the config that podman would use.
+pub fn check(places: &Places, commands: &Commands) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut secrets = Secrets::default();
     for path in places.files() {
@@ -68,26 +68,26 @@ pub fn judge(places: &Places, commands: &Commands) -> Vec<Finding> {
         };
         if let Err(why) = read {
             findings.push(Finding::error(
-                format!("{}: {why}: podman does not start with it", path.display()),
+                format!("podman does not start with {}: {why}", path.display()),
                 format!("correct or remove {}", path.display()),
             ));
         }
     }
-    findings.extend(secrets.judge(commands));
+    findings.extend(secrets.check(commands));
     let findings = findings.into_iter().map(|finding| finding.of("containers-conf"));
     let service = broken_service(places.podman).map(|finding| finding.of("podman-defect"));
     findings.chain(service).collect()
 }
 
-/// What one create by the file driver leaves in a process of `podman system service` (podman pull request 28408).
+/// The finding about a defect of `podman system service` (podman pull request 28408).
 fn broken_service(podman: PodmanVersion) -> Option<Finding> {
     (podman < PodmanVersion(5, 8, 2)).then(|| {
         Finding::note(
             format!(
-                "podman {podman} has a defect: after one secret that is created with `--driver file` through podman's \
-                 API, that `podman system service` refuses psi's new secrets, `invalid shell driver option`"
+                "podman {podman} has a defect: once `podman system service` has created a secret with the file driver, it \
+                 refuses psi's new secrets, `invalid shell driver option`"
             ),
-            "`systemctl restart podman.service` (with --user, the user's) ends that; podman 5.8.2 has it corrected",
+            "`systemctl restart podman.service` (`--user` for a user's) ends it; podman 5.8.2 fixes it",
         )
     })
 }
@@ -107,7 +107,7 @@ impl Places {
                 if self.podman < PodmanVersion(6, 0, 0) {
                     self.before_6()
                 } else {
-                    self.files_of_podman_6()
+                    self.since_6()
                 }
             }
         };
@@ -115,7 +115,7 @@ impl Places {
         files
     }
 
-    /// Whether podman refuses to start without a file that a variable names.
+    /// Whether podman refuses to start without the file, which a variable names.
     fn must_exist(&self, path: &Path) -> bool {
         let is_last = self.last.as_deref() == Some(path) && self.podman >= PodmanVersion(6, 0, 0);
         is_last || self.only.as_deref() == Some(path)
@@ -129,8 +129,8 @@ impl Places {
         self.root.join("etc/containers")
     }
 
-    /// Directory by directory: its file, then its drop-ins; `/usr/share` has none. From 5.7 on, there are more
-    /// for users who are not root.
+    /// The files before podman 6: for each directory its main file, then its drop-ins; `/usr/share` has no drop-ins. Since
+    /// 5.7 there are drop-ins for other users than root.
     fn before_6(&self) -> Vec<PathBuf> {
         let (admin, follows_links) = (self.admin(), true);
         let mut files = vec![self.vendor().join(MAIN), admin.join(MAIN)];
@@ -150,9 +150,9 @@ impl Places {
         files
     }
 
-    /// One file, then the drop-ins of all directories by their names; of two with one name, the later
-    /// directory's (storage/pkg/configfile/parse.go). A drop-in that is a link is not read.
-    fn files_of_podman_6(&self) -> Vec<PathBuf> {
+    /// The files since podman 6: one main file, then the drop-ins of all directories sorted by name; of two drop-ins with
+    /// one name, that of the later directory (storage/pkg/configfile/parse.go). Symbolic links are not read.
+    fn since_6(&self) -> Vec<PathBuf> {
         let (vendor, admin) = (self.vendor(), self.admin());
         let mains = self.user.iter().chain([&admin, &vendor]).map(|directory| directory.join(MAIN));
         let mut files: Vec<_> = mains.filter(|path| path.exists()).take(1).collect();
@@ -183,7 +183,7 @@ fn drop_ins(directory: &Path, follows_links: bool) -> BTreeMap<OsString, PathBuf
     named.filter(|(_, path)| path.extension().is_some_and(|end| end == "conf")).collect()
 }
 
-/// The members of a name: podman's parser takes any case of it, but in `opts`, which is a map.
+/// The values of a key. Podman's parser ignores its case, except in `opts`, which is a map.
 fn members<'a>(table: &'a Table, name: &str) -> impl Iterator<Item = &'a Value> {
     table.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
@@ -194,8 +194,8 @@ impl Secrets {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             text => text.map_err(|error| error.to_string())?,
         };
-        let table: Table =
-            toml::from_str(&text).map_err(|error| format!("it is no TOML: {}", error.message()))?;
+        let table: Table = toml::from_str(&text)
+            .map_err(|error| format!("it is not TOML: {}", error.message()))?;
         for secrets in members(&table, "secrets").filter_map(Value::as_table) {
             for driver in members(secrets, "driver").filter_map(Value::as_str) {
                 self.driver = Some((driver.to_owned(), path.to_owned()));
@@ -208,7 +208,7 @@ impl Secrets {
         Ok(())
     }
 
-    fn judge(&self, commands: &Commands) -> Vec<Finding> {
+    fn check(&self, commands: &Commands) -> Vec<Finding> {
         let install = "`psictl install` writes podman's drop-in";
         let (driver, by) = match &self.driver {
             Some((driver, path)) => (driver.as_str(), format!(", by {}", path.display())),
@@ -216,7 +216,7 @@ impl Secrets {
         };
         if driver != "shell" {
             let what = format!(
-                "`podman secret create` keeps new secrets in podman's {driver} driver{by}, in clear"
+                "`podman secret create` stores new secrets with podman's {driver} driver{by}, in plaintext"
             );
             let remedy = match &self.driver {
                 Some((_, path)) => {
@@ -231,7 +231,7 @@ impl Secrets {
             match commands.get(key) {
                 Some(wanted) if wanted == value => {}
                 Some(_) => findings.push(Finding::error(
-                    format!("{} gives podman another {key} command than psi's: new secrets break", path.display()),
+                    format!("{} sets another {key} command than psi's: new secrets break", path.display()),
                     format!("remove `{key}` of [secrets.opts] from it; {install}"),
                 )),
                 None => findings.push(Finding::error(
@@ -246,7 +246,7 @@ impl Secrets {
         let missing = commands.keys().filter(|key| !self.options.contains_key(*key));
         findings.extend(missing.map(|key| {
             Finding::error(
-                format!("podman's config has no {key} command: it makes no new secret"),
+                format!("podman's config has no {key} command: podman creates no new secret"),
                 install,
             )
         }));

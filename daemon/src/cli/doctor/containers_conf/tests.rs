@@ -10,12 +10,12 @@ fn commands() -> Commands {
         .into()
 }
 
-/// A host with psi's drop-in and these files besides.
-fn told(podman: &str, files: &[(&str, &str)]) -> Vec<String> {
-    told_to(0, podman, files)
+/// The findings on a host with psi's drop-in and these files.
+fn messages(podman: &str, files: &[(&str, &str)]) -> Vec<String> {
+    messages_for(0, podman, files)
 }
 
-fn told_to(uid: u32, podman: &str, files: &[(&str, &str)]) -> Vec<String> {
+fn messages_for(uid: u32, podman: &str, files: &[(&str, &str)]) -> Vec<String> {
     let root = tempfile::tempdir().unwrap();
     let psi = include_str!("../../../../../contrib/containers.conf.d/50-psi.conf");
     for (path, text) in files.iter().chain(&[("etc/containers/containers.conf.d/50-psi.conf", psi)])
@@ -33,48 +33,48 @@ fn told_to(uid: u32, podman: &str, files: &[(&str, &str)]) -> Vec<String> {
         root: root.path().into(),
     };
     let base = format!("{}/", root.path().display());
-    let findings = judge(&places, &commands()).into_iter();
+    let findings = check(&places, &commands()).into_iter();
     let findings = findings.filter(|finding| finding.severity != Severity::Note);
     findings.map(|finding| finding.problem.what.replace(&base, "/")).collect()
 }
 
 #[test]
-fn a_drop_in_alone_is_good_and_so_are_files_about_other_things() {
-    assert!(told("4.0.0", &[]).is_empty());
+fn check_accepts_the_drop_in_and_unrelated_files() {
+    assert!(messages("4.0.0", &[]).is_empty());
     let other = "[engine]\nruntime = \"crun\"\n";
-    assert!(told("5.0.0", &[("etc/containers/containers.conf", other)]).is_empty());
+    assert!(messages("5.0.0", &[("etc/containers/containers.conf", other)]).is_empty());
     let before = "[secrets]\ndriver = \"pass\"\n";
-    assert!(told("5.0.0", &[("etc/containers/containers.conf", before)]).is_empty());
+    assert!(messages("5.0.0", &[("etc/containers/containers.conf", before)]).is_empty());
 }
 
 #[test]
-fn what_breaks_it_is_named_with_its_file() {
+fn check_names_the_file_that_overrides_the_drop_in() {
     let late = "etc/containers/containers.conf.d/99-late.conf";
     let file = "[secrets]\ndriver = \"file\"\n";
     assert!(
-        told("5.0.0", &[(late, file)])[0]
+        messages("5.0.0", &[(late, file)])[0]
             .contains("file driver, by /etc/containers/containers.conf.d/99-late")
     );
     let root = "[secrets.opts]\nroot = \"/x\"\n";
-    let why = told("5.0.0", &[(late, root)]);
+    let why = messages("5.0.0", &[(late, root)]);
     assert!(why[0].contains("sets [secrets.opts] root") && why.len() == 1, "{why:?}");
     let lookup = "[secrets.opts]\nlookup = \"exec true\"\n";
-    assert!(told("5.0.0", &[(late, lookup)])[0].contains("another lookup command than psi's"));
-    assert!(told("5.0.0", &[(late, "[secrets")])[0].contains("it is no TOML"));
+    assert!(messages("5.0.0", &[(late, lookup)])[0].contains("another lookup command than psi's"));
+    assert!(messages("5.0.0", &[(late, "[secrets")])[0].contains("it is not TOML"));
 }
 
-/// Podman 6 sorts drop-ins by their names alone; before, the user's came last.
+/// Podman 6 sorts drop-ins by name alone; before, the user's came last.
 #[test]
-fn the_order_is_that_of_podman_s_version() {
+fn files_are_in_the_order_of_the_podman_version() {
     let early = [("home/containers.conf.d/10-mine.conf", "[secrets]\ndriver = \"file\"\n")];
-    assert_eq!(told("5.0.0", &early).len(), 1);
-    assert!(told("6.0.0", &early).is_empty());
+    assert_eq!(messages("5.0.0", &early).len(), 1);
+    assert!(messages("6.0.0", &early).is_empty());
     let shadow = [("home/containers.conf.d/50-psi.conf", "[secrets]\ndriver = \"file\"\n")];
-    assert_eq!(told("6.0.0", &shadow).len(), 1);
+    assert_eq!(messages("6.0.0", &shadow).len(), 1);
 }
 
 #[test]
-fn without_the_drop_in_new_secrets_are_in_clear() {
+fn check_reports_a_missing_drop_in() {
     let places = Places {
         podman: PodmanVersion(5, 8, 2),
         uid: 0,
@@ -83,15 +83,15 @@ fn without_the_drop_in_new_secrets_are_in_clear() {
         last: None,
         root: "/".into(),
     };
-    let found = judge(&places, &commands());
-    assert!(found[0].problem.what.contains("podman's file driver, in clear"), "{found:?}");
+    let found = check(&places, &commands());
+    assert!(found[0].problem.what.contains("podman's file driver, in plaintext"), "{found:?}");
     assert!(found[0].problem.remedy.contains("psictl install"));
 }
 
 /// H3: podman 6 has drop-ins for root and for users, in /etc and in /usr/share; 5.7 has those for users in
 /// /etc. A later one puts new secrets into the file driver.
 #[test]
-fn drop_ins_for_root_and_for_users_are_read_as_the_version_does() {
+fn files_has_the_drop_ins_for_root_and_users_of_the_podman_version() {
     let rootful = [("etc/containers/containers.rootful.conf.d/60-x.conf", FILE)];
     let vendor = [("usr/share/containers/containers.rootful.conf.d/60-x.conf", FILE)];
     let rootless = [("etc/containers/containers.rootless.conf.d/60-x.conf", FILE)];
@@ -112,7 +112,7 @@ fn drop_ins_for_root_and_for_users_are_read_as_the_version_does() {
         (&main, 1000, "5.8.6", true),
         (&main, 1000, "6.1.1", false),
     ] {
-        let found = told_to(uid, podman, files);
+        let found = messages_for(uid, podman, files);
         let path = files[0].0;
         assert_eq!(
             found.iter().any(|it| it.contains(path)),
@@ -120,52 +120,52 @@ fn drop_ins_for_root_and_for_users_are_read_as_the_version_does() {
             "{podman} {uid} {path}: {found:?}"
         );
     }
-    // By its name it comes before psi's.
+    // Sorted by name, it precedes psi's.
     let early = [("etc/containers/containers.rootful.conf.d/10-x.conf", FILE)];
-    assert!(told("6.1.1", &early).is_empty());
+    assert!(messages("6.1.1", &early).is_empty());
 }
 
 #[test]
-fn sections_and_keys_are_matched_in_any_case() {
+fn sections_and_keys_are_matched_without_case() {
     let late = "etc/containers/containers.conf.d/99-late.conf";
-    let found = told("6.1.1", &[(late, "[Secrets]\nDriver = \"file\"\n")]);
+    let found = messages("6.1.1", &[(late, "[Secrets]\nDriver = \"file\"\n")]);
     assert!(found[0].contains("file driver, by /etc"), "{found:?}");
-    let found = told("5.4.2", &[(late, "[SECRETS.Opts]\nroot = \"/x\"\n")]);
+    let found = messages("5.4.2", &[(late, "[SECRETS.Opts]\nroot = \"/x\"\n")]);
     assert!(found[0].contains("sets [secrets.opts] root"), "{found:?}");
 }
 
 #[test]
-fn podman_6_reads_no_drop_in_that_is_a_link_and_older_ones_do() {
+fn symbolic_links_are_read_before_podman_6_only() {
     let root = tempfile::tempdir().unwrap();
-    let folder = root.path().join("etc/containers/containers.conf.d");
-    fs::create_dir_all(&folder).unwrap();
+    let directory = root.path().join("etc/containers/containers.conf.d");
+    fs::create_dir_all(&directory).unwrap();
     let psi = root.path().join("psi.conf");
     fs::write(&psi, include_str!("../../../../../contrib/containers.conf.d/50-psi.conf")).unwrap();
-    std::os::unix::fs::symlink(&psi, folder.join("50-psi.conf")).unwrap();
+    std::os::unix::fs::symlink(&psi, directory.join("50-psi.conf")).unwrap();
     for (podman, is_read) in [(PodmanVersion(5, 8, 6), true), (PodmanVersion(6, 1, 1), false)] {
         let root = root.path().into();
         let places = Places { podman, uid: 0, user: None, only: None, last: None, root };
-        assert_eq!(judge(&places, &commands()).is_empty(), is_read, "{podman}");
+        assert_eq!(check(&places, &commands()).is_empty(), is_read, "{podman}");
     }
 }
 
 #[test]
-fn a_variable_that_names_no_file_keeps_podman_from_starting() {
-    let judged = |podman, only: Option<&str>, last: Option<&str>| {
+fn check_reports_a_variable_that_names_a_missing_file() {
+    let refuses = |podman, only: Option<&str>, last: Option<&str>| {
         let (only, last) = (only.map(PathBuf::from), last.map(PathBuf::from));
         let places = Places { podman, uid: 0, user: None, only, last, root: "/nonexistent".into() };
-        judge(&places, &commands())
+        check(&places, &commands())
             .iter()
             .any(|it| it.problem.what.contains("podman does not start"))
     };
-    assert!(judged(PodmanVersion(4, 3, 1), Some("/nonexistent/c"), None));
-    assert!(judged(PodmanVersion(6, 1, 1), None, Some("/nonexistent/c")));
-    assert!(!judged(PodmanVersion(5, 8, 6), None, Some("/nonexistent/c")));
+    assert!(refuses(PodmanVersion(4, 3, 1), Some("/nonexistent/c"), None));
+    assert!(refuses(PodmanVersion(6, 1, 1), None, Some("/nonexistent/c")));
+    assert!(!refuses(PodmanVersion(5, 8, 6), None, Some("/nonexistent/c")));
 }
 
 /// H9
 #[test]
-fn a_podman_whose_service_breaks_is_named_with_the_way_out() {
+fn broken_service_is_reported_before_podman_5_8_2() {
     let service = |version: &str| broken_service(version.parse().unwrap());
     for version in ["4.3.1", "5.4.2", "5.8.1"] {
         let found = service(version).unwrap();

@@ -12,7 +12,7 @@ use crate::storage::failed_logins::{FailedLogin, RetryRule};
 
 /// The default length of a lockout. A login during it may prolong it.
 const AFTER_LOCKOUT: Duration = Duration::from_secs(300);
-/// The pause after a passing failure; it doubles each time up to the longest one.
+/// The pause after a transient failure; it doubles each time up to the longest one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The pause after a login whose new token was refused; it doubles each time up to the longest one.
@@ -24,8 +24,8 @@ const LONGEST_REJECTED: Duration = Duration::from_secs(3_600);
 pub(super) enum LoginFailure {
     /// The identity may not log in, or not now. That is remembered across restarts.
     Refused { why: String, retry: RetryRule },
-    /// The server failed, which may pass soon.
-    Passing(String),
+    /// The server failed, and may succeed soon.
+    Transient(String),
     /// The error does not concern the login.
     Other(ProviderError),
 }
@@ -38,7 +38,7 @@ pub(in crate::provider::infisical) enum LoginError {
     /// The server refuses the login, now or in an attempt that is remembered.
     Refused { refusal: FailedLogin, is_remembered: bool },
     /// The server failed, which may pass soon.
-    Passing(String),
+    Transient(String),
     /// The error does not concern the login.
     Other(ProviderError),
 }
@@ -74,21 +74,21 @@ pub(super) fn classify(error: ApiError, login: &LoginRequest, jitter: f64) -> Lo
         ApiError::Provider(E::Throttled { why, wait }) => {
             LoginFailure::Refused { why, retry: RetryRule::After(wait) }
         }
-        ApiError::Internal(why) => LoginFailure::Passing(match login.hint_at_500 {
+        ApiError::Internal(why) => LoginFailure::Transient(match login.hint_at_500 {
             Some(hint) => format!("{why}; {hint}"),
             None => why,
         }),
-        ApiError::NoRoute => LoginFailure::Passing(format!(
+        ApiError::NoRoute => LoginFailure::Transient(format!(
             "Infisical has no route for the login by {}; check api_url and the server's version",
             login.route
         )),
-        ApiError::Provider(E::Failed(why)) => LoginFailure::Passing(why),
+        ApiError::Provider(E::Failed(why)) => LoginFailure::Transient(why),
         ApiError::Provider(other) => LoginFailure::Other(other),
     }
 }
 
 impl LoginBackoff {
-    /// The pause after a passing failure; `wait` is the time for which a server asked.
+    /// The pause after a transient failure; `wait` is the time for which a server asked.
     pub(super) fn after_failure(before: Option<&Self>, wait: Option<Duration>) -> Self {
         let length = wait.unwrap_or_else(|| {
             before.map_or(FIRST_PAUSE, |before| (before.length * 2).min(LONGEST_PAUSE))
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_by_the_server_refuses_the_login() {
+    fn client_errors_of_the_server_refuse_the_login() {
         for error in [
             rejected(),
             ProviderError::Denied("no".into()),
@@ -197,15 +197,15 @@ mod tests {
     }
 
     #[test]
-    fn server_failures_pass_and_outages_do_not_concern_the_login() {
+    fn server_failures_are_transient_and_outages_do_not_concern_the_login() {
         let hinted =
             classify(ApiError::Internal("500".into()), &request(Some("check it"), false), 0.0);
-        assert!(matches!(hinted, LoginFailure::Passing(why) if why == "500; check it"));
+        assert!(matches!(hinted, LoginFailure::Transient(why) if why == "500; check it"));
         assert!(matches!(
             classified(ProviderError::Failed("a page".into())),
-            LoginFailure::Passing(_)
+            LoginFailure::Transient(_)
         ));
-        assert!(matches!(classified(ApiError::NoRoute), LoginFailure::Passing(_)));
+        assert!(matches!(classified(ApiError::NoRoute), LoginFailure::Transient(_)));
         assert!(matches!(
             classified(ProviderError::Unreachable("no".into())),
             LoginFailure::Other(_)
@@ -239,8 +239,8 @@ mod tests {
 
     #[test]
     fn spans_are_rounded_up() {
-        for (millis, words) in [(0, "0 s"), (1, "1 s"), (89_000, "89 s"), (90_000, "2 min")] {
-            assert_eq!(span(Duration::from_millis(millis)), words);
+        for (millis, text) in [(0, "0 s"), (1, "1 s"), (89_000, "89 s"), (90_000, "2 min")] {
+            assert_eq!(span(Duration::from_millis(millis)), text);
         }
     }
 }

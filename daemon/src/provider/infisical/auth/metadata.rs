@@ -14,7 +14,7 @@ use crate::provider::infisical::client::client_builder;
 use crate::provider::infisical::response::{MAX_WAIT, transport};
 
 /// The service is on the machine or one hop away: it connects at once or does not exist.
-const CONNECT: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The timeout of one response; a token may take a second or two. Podman waits at most 10 s in all.
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest body, far longer than any token.
@@ -29,16 +29,17 @@ pub(super) struct MetadataResponse {
     peer: String,
 }
 
-/// The client for the service, one for all identities: it holds no state, because no connection is kept, with
-/// credentials in its buffers.
+/// The client for the service, one for all identities. It keeps no connection, whose buffers would hold
+/// credentials.
 pub(super) fn client() -> Result<&'static Client, NoCredential> {
-    static CLIENT: OnceLock<Result<Client, String>> = OnceLock::new();
+    static CLIENT: OnceLock<Result<Client, NoCredential>> = OnceLock::new();
     let build = || {
         let builder = client_builder().no_proxy().redirect(Policy::none()).http1_only();
-        let builder = builder.pool_max_idle_per_host(0).connect_timeout(CONNECT).timeout(TIMEOUT);
-        builder.build().map_err(|error| format!("the TLS client: {error}"))
+        let builder =
+            builder.pool_max_idle_per_host(0).connect_timeout(CONNECT_TIMEOUT).timeout(TIMEOUT);
+        builder.build().map_err(|error| NoCredential::new(format!("the TLS client: {error}")))
     };
-    CLIENT.get_or_init(build).as_ref().map_err(NoCredential::new)
+    CLIENT.get_or_init(build).as_ref().map_err(Clone::clone)
 }
 
 /// The service's response, unless the service is unreachable or asks to wait.
@@ -99,7 +100,7 @@ impl MetadataResponse {
         format!("the answer of the metadata service at {}", self.peer)
     }
 
-    /// The error of a response without what was asked for. Its body is not quoted: it may be anything.
+    /// The error of an unexpected response. Its body is not quoted, because it may be a secret.
     pub(super) fn refusal(&self, why: &str) -> NoCredential {
         let Self { peer, status, .. } = self;
         let code = status.as_u16();
@@ -121,7 +122,7 @@ mod tests {
     use super::*;
 
     /// The result of a response with these bytes.
-    async fn asked(answer: String) -> Result<MetadataResponse, NoCredential> {
+    async fn response_to(answer: String) -> Result<MetadataResponse, NoCredential> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let server = tokio::spawn(async move {
@@ -141,8 +142,8 @@ mod tests {
 
     #[tokio::test]
     async fn body_is_bounded() {
-        assert_eq!(asked(with_body(MAX_BODY)).await.unwrap().body().len(), MAX_BODY);
-        let error = asked(with_body(MAX_BODY + 1)).await.err().unwrap().to_string();
+        assert_eq!(response_to(with_body(MAX_BODY)).await.unwrap().body().len(), MAX_BODY);
+        let error = response_to(with_body(MAX_BODY + 1)).await.err().unwrap().to_string();
         assert!(error.ends_with("answers 200: too long a body"), "{error}");
     }
 
@@ -155,7 +156,7 @@ mod tests {
             ("x: y", None),
         ] {
             let answer = format!("HTTP/1.1 429 No\r\n{header}\r\ncontent-length: 0\r\n\r\n");
-            let error = asked(answer).await.unwrap_err();
+            let error = response_to(answer).await.unwrap_err();
             assert_eq!(error.wait, wait, "{header}");
         }
     }

@@ -20,7 +20,7 @@ use crate::sys::jitter::jitter;
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause after a failed renewal of a token that is still valid.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(30);
-/// How long an admin's request stays valid: the login that it is meant for follows at once, if one is needed.
+/// How long an admin's request stays valid: the login that it is meant for follows at once if it is needed.
 const REQUEST_TTL: Duration = Duration::from_secs(60);
 /// The command that tries a refused login again at once.
 const RETRY: &str = "`psictl cache refresh --retry`";
@@ -37,7 +37,7 @@ pub struct TokenSource {
 #[derive(Default)]
 struct State {
     token: Option<Arc<AccessToken>>,
-    /// The pause after a passing failure.
+    /// The pause after a transient failure.
     backoff: Option<LoginBackoff>,
     /// The last failed login and its time: calls that waited for it get its error.
     failed: Option<(Instant, ProviderError)>,
@@ -112,8 +112,8 @@ impl TokenSource {
         &self,
         api: &Api,
     ) -> Result<Arc<AccessToken>, ProviderError> {
-        let asked = Instant::now();
-        // Held across the login on purpose: every other call needs its token.
+        let requested = Instant::now();
+        // Held during the login, because every other call needs its token.
         let mut state = self.state.lock().await;
         let now = Instant::now();
         if let Some(token) = &state.token
@@ -121,20 +121,22 @@ impl TokenSource {
         {
             return Ok(Arc::clone(token));
         }
-        let Some(live) = state.token.clone().filter(|token| now < token.expires_at) else {
-            return self.login(api, &mut state, asked).await;
+        let Some(valid) = state.token.clone().filter(|token| now < token.expires_at) else {
+            return self.login(api, &mut state, requested).await;
         };
         // The present token is valid: a failing renewal, as during Infisical's maintenance, must not delay
         // any call.
         if state.renew_after.is_none_or(|after| now >= after) {
-            match tokio::time::timeout(RENEWAL_TIMEOUT, self.login(api, &mut state, asked)).await {
+            match tokio::time::timeout(RENEWAL_TIMEOUT, self.login(api, &mut state, requested))
+                .await
+            {
                 Ok(Ok(token)) => return Ok(token),
                 Ok(Err(error)) => tracing::debug!("no new access token yet: {error}"),
                 Err(_) => tracing::debug!("no new access token yet: the login timed out"),
             }
             state.renew_after = Some(now + RENEWAL_INTERVAL);
         }
-        Ok(live)
+        Ok(valid)
     }
 
     /// A token in place of a refused one; `Err` if a login would not help.
@@ -144,7 +146,7 @@ impl TokenSource {
         api: &Api,
         why: ProviderError,
     ) -> Result<Arc<AccessToken>, ProviderError> {
-        let asked = Instant::now();
+        let requested = Instant::now();
         let mut state = self.state.lock().await;
         match &state.token {
             Some(token) if !Arc::ptr_eq(token, refused) => return Ok(Arc::clone(token)),
@@ -154,18 +156,18 @@ impl TokenSource {
             self.remember_static(refused, &why).await;
             state.token = None;
             // The credential may have been replaced.
-            return self.login(api, &mut state, asked).await;
+            return self.login(api, &mut state, requested).await;
         }
         if state.rejected.as_ref().is_some_and(|rejected| rejected.left().is_some()) {
             return Err(why);
         }
         if !refused.was_used() {
-            // A new token that is refused at once: another login would end the same.
+            // A new token was refused at once: so would the token of another login.
             self.note_rejected(&mut state, &why);
             return Err(why);
         }
         (state.token, state.rejected) = (None, None);
-        self.login(api, &mut state, asked).await
+        self.login(api, &mut state, requested).await
     }
 
     /// Revokes the present token, if a login brought one.
@@ -227,10 +229,10 @@ impl TokenSource {
         &self,
         api: &Api,
         state: &mut State,
-        asked: Instant,
+        requested: Instant,
     ) -> Result<Arc<AccessToken>, ProviderError> {
         if let Some((at, error)) = &state.failed
-            && *at >= asked
+            && *at >= requested
         {
             return Err(error.clone());
         }
@@ -314,7 +316,7 @@ impl TokenSource {
                 let refusal = self.memory.record(&request.credential, why, retry).await;
                 LoginError::Refused { refusal, is_remembered: false }
             }
-            LoginFailure::Passing(why) => LoginError::Passing(why),
+            LoginFailure::Transient(why) => LoginError::Transient(why),
             LoginFailure::Other(error) => LoginError::Other(error),
         })
     }
@@ -324,7 +326,7 @@ impl TokenSource {
         match error {
             LoginError::NoCredential(error) => self.no_credential(state, error),
             LoginError::Refused { refusal, .. } => self.refused(refusal),
-            LoginError::Passing(why) => {
+            LoginError::Transient(why) => {
                 let backoff = LoginBackoff::after_failure(state.backoff.as_ref(), None);
                 let why = format!("the login as {} failed: {why}", self.method.identity());
                 self.note_fault(why.clone(), None, false);

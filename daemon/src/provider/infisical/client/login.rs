@@ -9,18 +9,18 @@ use serde_json::{Value, json};
 use super::{Api, ClientCertificate, below, secret_string};
 use crate::provider::infisical::response::{ApiError, parse, send};
 
-/// What a login sends.
+/// The content of a login.
 pub struct LoginRequest {
-    /// The method, as the route names it.
+    /// The method's name in the route.
     pub route: &'static str,
     /// The body.
     pub body: Value,
-    /// The credential: the memory of refused logins identifies it by its hash.
+    /// The credential: the record of failed logins identifies it by its hash.
     pub credential: SecretString,
     /// Further secrets of the body; no error may quote them or the credential.
     pub derived: Vec<SecretString>,
-    /// Whether the credential had expired before it was sent, by this host's clock: then a refusal is no
-    /// evidence about the identity.
+    /// Whether the credential had expired before it was sent, by this host's clock. Then a refusal is no evidence
+    /// about the identity.
     pub expired: bool,
     /// What a 500 may mean besides a server error, for a method whose refusals are not a 401.
     pub hint_at_500: Option<&'static str>,

@@ -12,11 +12,13 @@ mod url;
 mod versions;
 mod write;
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use psi_common::SecretString;
-use reqwest::{Client, ClientBuilder, Url, redirect};
+use reqwest::{Certificate, Client, ClientBuilder, Url, redirect};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use tokio::time::Instant;
@@ -38,6 +40,21 @@ pub(super) struct Api {
     base: Url,
     versions: Versions,
     tls: TlsSettings,
+}
+
+/// The settings of `[providers.infisical]` make no client.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApiConfigError {
+    #[error("reading {}: {error}", path.display())]
+    CaFile { path: PathBuf, error: io::Error },
+    #[error("{} holds no PEM certificate: {error}", path.display())]
+    BadPem { path: PathBuf, error: reqwest::Error },
+    #[error("{} holds no PEM certificate", .0.display())]
+    EmptyPem(PathBuf),
+    #[error("the TLS client: {}", root_cause(.0))]
+    Tls(reqwest::Error),
+    #[error("api_url '{url}': {error}")]
+    Url { url: String, error: <Url as FromStr>::Err },
 }
 
 /// A directory of an environment of a project; the API calls it a folder.
@@ -67,7 +84,7 @@ impl Api {
         base: &str,
         ca_cert: Option<&Path>,
         timeout: Duration,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, ApiConfigError> {
         let mut builder = client_builder()
             .timeout(timeout)
             // Distinguishes an unreachable host from a slow directory.
@@ -79,20 +96,14 @@ impl Api {
             .pool_idle_timeout(Duration::from_secs(60));
         let mut tls = TlsSettings { ca_cert: None, timeout };
         if let Some(path) = ca_cert {
-            let pem = std::fs::read(path)
-                .map_err(|error| format!("reading {}: {error}", path.display()))?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-                .map_err(|error| format!("{} holds no PEM certificate: {error}", path.display()))?;
-            if certificates.is_empty() {
-                return Err(format!("{} holds no PEM certificate", path.display()));
-            }
+            let (pem, certificates) = certificates(path)?;
             builder = builder.tls_certs_only(certificates);
             tls.ca_cert = Some(pem);
         }
-        let unusable = |error: reqwest::Error| format!("the TLS client: {}", root_cause(&error));
-        let client = builder.build().map_err(unusable)?;
+        let client = builder.build().map_err(ApiConfigError::Tls)?;
         let base = base.trim_end_matches('/').trim_end_matches("/api");
-        let base = Url::parse(base).map_err(|error| format!("api_url '{base}': {error}"))?;
+        let base = Url::parse(base)
+            .map_err(|error| ApiConfigError::Url { url: base.to_owned(), error })?;
         Ok(Self { client, base, versions: Versions::default(), tls })
     }
 
@@ -131,6 +142,20 @@ impl Api {
             self.base
         );
         Err(ProviderError::Unreachable(why).into())
+    }
+}
+
+/// A PEM file, and its certificates: at least one.
+fn certificates(path: &Path) -> Result<(Vec<u8>, Vec<Certificate>), ApiConfigError> {
+    let path = path.to_owned();
+    let pem = match std::fs::read(&path) {
+        Ok(pem) => pem,
+        Err(error) => return Err(ApiConfigError::CaFile { path, error }),
+    };
+    match Certificate::from_pem_bundle(&pem) {
+        Ok(certificates) if certificates.is_empty() => Err(ApiConfigError::EmptyPem(path)),
+        Ok(certificates) => Ok((pem, certificates)),
+        Err(error) => Err(ApiConfigError::BadPem { path, error }),
     }
 }
 

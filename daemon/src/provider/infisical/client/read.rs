@@ -13,7 +13,7 @@ use crate::provider::infisical::response::{ApiError, one_line, parse, send};
 
 const HIDDEN: &str = "<hidden-by-infisical>";
 
-/// What a listing shows of each secret.
+/// The content of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::provider::infisical) enum View {
     /// Values, with the references in them resolved.
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hidden_value_is_refused() {
+    fn hidden_value_is_denied() {
         let secret = |value: &str, hidden| Secret {
             secret_key: "K".into(),
             secret_value: SecretString::new(value.into()),

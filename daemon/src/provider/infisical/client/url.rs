@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn name_that_leads_elsewhere_is_refused() {
+    fn name_that_changes_the_path_is_refused() {
         for name in [
             ".", "..", ".\t.", "\t..", ".\n.", "\r.", "\t", "\n", "a\tb", "a\nb", "a\r", "\t/../x",
             ".\t", "",
@@ -108,7 +108,7 @@ mod tests {
     }
 
     proptest! {
-        /// A URL either names exactly its arguments or is not built.
+        /// A URL either holds exactly its arguments or is not built.
         #[test]
         fn url_round_trips_its_arguments(name in any::<String>(), path in any::<String>()) {
             if let Ok(url) = with_query(&base(), &["api", &name], &[("secretPath", &path)]) {

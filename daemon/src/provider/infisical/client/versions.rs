@@ -11,7 +11,7 @@ const CONFIRMATIONS: u32 = 3;
 /// The time that they span at least, if version 4 has answered before.
 const CONFIRMED_AFTER: Duration = Duration::from_secs(1);
 /// The interval at which version 4 is tried while version 3 is tried first.
-const PROBE: Duration = Duration::from_secs(60);
+const PROBE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A version of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Versions {
             (_, Some(V4)) => V3,
             (_, Some(V3)) | (None, None) => V4,
             (Some(probe_at), None) if now >= probe_at => {
-                state.probe_at = Some(now + PROBE);
+                state.probe_at = Some(now + PROBE_INTERVAL);
                 V4
             }
             (Some(_), None) => V3,
@@ -71,7 +71,7 @@ impl Versions {
         let is_long = !state.has_v4 || now - since >= CONFIRMED_AFTER;
         if state.missing >= CONFIRMATIONS && is_long && state.probe_at.is_none() {
             state.has_v4 = false;
-            state.probe_at = Some(now + PROBE);
+            state.probe_at = Some(now + PROBE_INTERVAL);
         }
     }
 
@@ -119,7 +119,7 @@ mod tests {
         assert!(!versions.has_v4());
         for _ in 0..3 {
             assert_eq!(order(&versions, now), [V3, V4]);
-            now += PROBE;
+            now += PROBE_INTERVAL;
             assert_eq!(order(&versions, now), [V4, V3], "once");
             versions.missing(V4, now);
             assert_eq!(order(&versions, now), [V3, V4]);

@@ -85,7 +85,7 @@ impl Api {
     }
 }
 
-/// What no error may quote: the token, and each value that is too long to occur by chance.
+/// The texts that no error may quote: the token, and each value that is too long to occur by chance.
 fn unquotable<'a>(token: &'a SecretString, secrets: &'a Value) -> Vec<&'a str> {
     let values = secrets.as_array().into_iter().flatten();
     let values = values.filter_map(|secret| secret["secretValue"].as_str());

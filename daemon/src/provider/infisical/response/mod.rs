@@ -26,13 +26,13 @@ const MAX_OUTAGE: Duration = Duration::from_secs(300);
 /// The wait after a login that was not possible. Another try costs no login.
 pub(super) const NO_LOGIN_WAIT: Duration = Duration::from_secs(60);
 
-/// Why a request failed: the provider's errors, and two that mean more to this module.
+/// A request failed: the provider's errors, and two that this module handles itself.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum ApiError {
     /// The server does not have the route: another version of the API may.
     #[error("Infisical has no such route")]
     NoRoute,
-    /// The server failed, by its own account; for a login, it may mean a refusal.
+    /// The server reports an internal error; for a login, that may be a refusal.
     #[error("{0}")]
     Internal(String),
     /// Any other error.
@@ -113,12 +113,12 @@ fn classify(
         }
         429 => E::Throttled {
             why,
-            // Two seconds more, because clocks differ; and bounded, whatever the answer says.
+            // Two seconds more, because clocks differ. Bounded, because the answer may be wrong.
             wait: retry_after
                 .or_else(|| seconds_in(&message))
                 .map_or(DEFAULT_WAIT, |wait| wait.min(MAX_WAIT) + Duration::from_secs(2)),
         },
-        // It may be back earlier than it says, or a proxy's clock may be wrong.
+        // It may be back earlier, or a proxy's clock may be wrong.
         503 if retry_after.is_some() && !is_genuine => E::Unavailable {
             why: "a gateway in Infisical's place answers 503".into(),
             wait: retry_after.unwrap_or_default().min(MAX_OUTAGE),
@@ -260,7 +260,7 @@ pub(super) fn root_cause(error: &dyn Error) -> String {
 fn quotable(text: &str, sent: &[&str]) -> String {
     let quotes = |secret: &&&str| !secret.is_empty() && text.contains(**secret);
     if sent.iter().any(|secret| quotes(&secret)) {
-        return "(it quotes our credential)".into();
+        return "(it quotes the credential)".into();
     }
     one_line(text)
 }

@@ -129,7 +129,7 @@ fn retry_after_of_an_outage_is_bounded() {
 
 /// psid makes no conditional request: a 304 must not mean "unchanged".
 #[test]
-fn a_304_is_a_failure() {
+fn unrequested_304_is_a_failure() {
     assert!(matches!(class(304, &Value::Null), ApiError::Provider(E::Failed(_))));
 }
 

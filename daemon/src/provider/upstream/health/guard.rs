@@ -1,4 +1,4 @@
-//! A call that is out: however it ends, its permits are given back here.
+//! A call in flight. Its permits are returned here, even if it is cancelled or panics.
 
 use tokio::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::provider::upstream::Call;
 use crate::provider::upstream::scopes::Finished;
 use crate::sys::jitter::jitter;
 
-/// A call that is out.
+/// A call in flight.
 pub(super) struct CallGuard<'a> {
     pub(super) upstream: &'a Upstream,
     pub(super) call: &'a Call,
@@ -19,9 +19,9 @@ pub(super) struct CallGuard<'a> {
 }
 
 impl CallGuard<'_> {
-    /// Whether the host's status must be asked for, because the error alone does not say whether the host is
-    /// out: several requests in a row failed, or one failed while the host seems to be out. It is not asked
-    /// for with each failure.
+    /// Whether the host's status must be requested, because the error alone does not show whether the host is out:
+    /// several requests in a row failed, or one failed while the host seems to be out. The status is requested at
+    /// most once in each interval.
     pub(super) fn wants_status(&self, error: Option<&ProviderError>, now: Instant) -> bool {
         let Some(error) = error.filter(|error| is_unclear(error)) else { return false };
         let mut health = self.upstream.health();
@@ -82,7 +82,7 @@ impl CallGuard<'_> {
     }
 }
 
-/// Whether an error may concern the host, or only what was asked for.
+/// Whether an error may concern the host, or only the requested directory.
 pub(super) fn is_unclear(error: &ProviderError) -> bool {
     is_of_directory(error) || matches!(error, ProviderError::Unauthenticated { .. })
 }

@@ -178,13 +178,13 @@ impl Upstream {
             let why = format!("the rate limit is used up for another {} s ({why})", wait.as_secs());
             return Err(ProviderError::Throttled { why, wait });
         }
-        if (call.route, call.caller) == (Route::Get, Caller::Anybody)
+        if (call.route, call.caller) == (Route::Get, Caller::Routine)
             && let Some(why) = health.directories.is_too_slow(&call.directory, began.mono)
         {
             return Err(ProviderError::TimedOut(why.to_owned()));
         }
         let permit = health.breaker.begin(call.caller, began.mono);
-        let permit = permit.map_err(ProviderError::Unreachable)?;
+        let permit = permit.map_err(|error| ProviderError::Unreachable(error.to_string()))?;
         let permits = Some((permit, health.directories.begin(call, began.mono)));
         Ok(CallGuard { upstream: self, call, permits })
     }
@@ -234,7 +234,7 @@ impl Upstream {
     /// Whether a lookup may call now, and whether the provider is in a confirmed outage.
     fn permit(&self, call: &Call, now: Instant) -> (Permit, bool) {
         let health = self.health();
-        let permit = match health.breaker.permit(Caller::Anybody, now) {
+        let permit = match health.breaker.permit(Caller::Routine, now) {
             Permit::Now => health
                 .rate_limits
                 .of(call, now)

@@ -1,4 +1,4 @@
-//! Calls through a fake provider. Time is the test's.
+//! Calls through a fake provider, with tokio's paused clock.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,27 +9,27 @@ use super::*;
 use crate::cache::FetchEpoch;
 use crate::model::clock;
 use crate::model::reference::{Namespace, Reference};
-use crate::provider::{Fetched, Listed, Source};
+use crate::provider::{Fetched, InvalidReference, Listed, Source};
 
 /// A provider whose status is set by the test, and counted.
 #[derive(Default)]
 struct FakeProvider {
     status_asked: AtomicU32,
-    is_unwell: Mutex<bool>,
+    is_out: Mutex<bool>,
 }
 
 #[async_trait]
 impl SecretProvider for Arc<FakeProvider> {
-    fn accept(&self, _: &Reference) -> Result<CacheKey, String> {
-        Err("unused".into())
+    fn accept(&self, _: &Reference) -> Result<CacheKey, InvalidReference> {
+        Err(InvalidReference::NoDirectories)
     }
 
     async fn fetch(&self, _: &Reference, _: FetchEpoch) -> Result<Fetched, ProviderError> {
         Err(out())
     }
 
-    fn scope_of(&self, _: &Source) -> Result<ListingScope, String> {
-        Err("unused".into())
+    fn scope_of(&self, _: &Source) -> Result<ListingScope, InvalidReference> {
+        Err(InvalidReference::NoDirectories)
     }
 
     async fn list(&self, _: &Source, _: &BTreeSet<String>) -> Result<Listed, ProviderError> {
@@ -54,7 +54,7 @@ impl SecretProvider for Arc<FakeProvider> {
 
     async fn status(&self) -> Result<(), ProviderError> {
         self.status_asked.fetch_add(1, Ordering::SeqCst);
-        if *self.is_unwell.lock() { Err(failed().unwrap_err()) } else { Ok(()) }
+        if *self.is_out.lock() { Err(failed().unwrap_err()) } else { Ok(()) }
     }
 }
 
@@ -91,7 +91,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let provider = Arc::new(FakeProvider::default());
-        let upstream = Upstream::new("nobody", Box::new(Arc::clone(&provider)));
+        let upstream = Upstream::new("fake", Box::new(Arc::clone(&provider)));
         let recovered = Arc::default();
         upstream.notify_recovery(&recovered);
         Self { upstream, provider, recovered }
@@ -109,7 +109,7 @@ impl Fixture {
     fn list(&self, path: &str) -> Call {
         let namespace = Namespace::new(&["r"]);
         let scope = ListingScope { namespace, path: path.into(), recursive: false };
-        self.upstream.call_for_directory(&scope, Route::List, Caller::Anybody)
+        self.upstream.call_for_directory(&scope, Route::List, Caller::Routine)
     }
 
     async fn answer(&self, call: &Call, answer: Answer) -> Result<(), CallError> {
@@ -152,9 +152,9 @@ async fn uncached_lookup_waits_out_a_single_failure_only() {
     assert!(fixture.waits_until_allowed(start + 9 * SECOND).await);
     assert!(start.elapsed() >= SECOND && start.elapsed() < 2 * SECOND);
     let _ = fixture.answer(&fixture.get("/a"), Err(out())).await;
-    let asked = Instant::now();
-    assert!(!fixture.waits_until_allowed(asked + 9 * SECOND).await);
-    assert_eq!(asked.elapsed(), Duration::ZERO);
+    let start = Instant::now();
+    assert!(!fixture.waits_until_allowed(start + 9 * SECOND).await);
+    assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
@@ -206,7 +206,7 @@ async fn timeouts_of_two_directories_are_an_outage() {
     let _ = fixture.answer(&fixture.list("/a"), slow()).await;
     assert!(!fixture.has_failures());
     let _ = fixture.answer(&fixture.list("/b"), slow()).await;
-    assert!(fixture.has_failures(), "whatever the status says");
+    assert!(fixture.has_failures(), "the status is not asked for");
     assert!(!fixture.is_allowed(&fixture.list("/c")));
     tokio::time::advance(2 * SECOND).await;
     let _ = fixture.answer(&fixture.list("/c"), Ok(())).await;
@@ -222,7 +222,7 @@ async fn host_status_decides_when_several_directories_fail() {
     }
     assert!(!fixture.has_failures());
     assert_eq!(fixture.status_asked(), 1);
-    *fixture.provider.is_unwell.lock() = true;
+    *fixture.provider.is_out.lock() = true;
     tokio::time::advance(31 * SECOND).await;
     let _ = fixture.answer(&fixture.list("/1"), failed()).await;
     let _ = fixture.answer(&fixture.list("/2"), failed()).await;
@@ -236,12 +236,12 @@ async fn host_status_decides_an_unclear_probe() {
     for answer in [failed(), slow(), unauthenticated(Some(SECOND))] {
         let fixture = Fixture::new();
         let _ = fixture.answer(&fixture.list("/a"), Err(out())).await;
-        *fixture.provider.is_unwell.lock() = true;
+        *fixture.provider.is_out.lock() = true;
         tokio::time::advance(2 * SECOND).await;
         let _ = fixture.answer(&fixture.list("/bad"), answer.clone()).await;
         assert!(fixture.upstream.is_out());
         assert!(!fixture.is_notified().await);
-        *fixture.provider.is_unwell.lock() = false;
+        *fixture.provider.is_out.lock() = false;
         tokio::time::advance(60 * SECOND).await;
         let _ = fixture.answer(&fixture.list("/bad"), answer).await;
         assert!(!fixture.has_failures());

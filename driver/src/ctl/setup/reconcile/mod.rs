@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use psi_common::SecretId;
+use psi_common::{Problem, SecretId};
 use psi_proto::v1::{PlannedSecret, PlannedWorkload, Registration, RegistrationKind};
 
 use super::drop_in::{self, DropIn, Lines, Present};
@@ -124,7 +124,7 @@ impl ActualState {
             match self.step(secret) {
                 Ok(step) if is_unsure(workload, step.action) => plan.withhold(step),
                 Ok(step) => plan.steps.push(step),
-                Err(why) => plan.errors.push(why),
+                Err(problem) => plan.errors.push(problem.to_string()),
             }
         }
         plan.unlisted = self.unlisted_of(workload, &plan.drop_in);
@@ -136,13 +136,13 @@ impl ActualState {
                 self.owner(&secret.name) == Some(&workload.name) && !listed(&secret.name)
             })
         });
-        plan.errors.extend(doubled.map(podman::duplicate_names));
+        plan.errors.extend(doubled.map(|same| podman::duplicate_names(same).to_string()));
         plan
     }
 
-    fn step(&self, secret: &PlannedSecret) -> Result<Step, String> {
+    fn step(&self, secret: &PlannedSecret) -> Result<Step, Problem> {
         if !secret.error.is_empty() {
-            return Err(secret.error.clone());
+            return Err(Problem::without_remedy(&secret.error));
         }
         let present = match self.secrets.named(&secret.name) {
             [] => {
@@ -154,10 +154,12 @@ impl ActualState {
                 });
             }
             [present] if self.nameless.contains(&present.id) => {
-                return Err(format!(
-                    "podman has {} but does not find it by name, because another secret of that name was removed; \
-                     run `podman secret rm {}`, then `psictl setup`",
-                    secret.name, present.id
+                return Err(Problem::new(
+                    format!(
+                        "podman has {} but does not find it by name, because another secret of that name was removed",
+                        secret.name
+                    ),
+                    format!("run `podman secret rm {}`, then `psictl setup`", present.id),
                 ));
             }
             [present] => present,
@@ -165,15 +167,15 @@ impl ActualState {
         };
         let registration = self.registered.get(&present.id);
         if present.driver != "shell" {
-            return Err(format!(
-                "{} is a secret of podman's {} driver; move it with `psictl migrate --from file`, or remove it",
-                secret.name, present.driver
+            return Err(Problem::new(
+                format!("{} is a secret of podman's {} driver", secret.name, present.driver),
+                "move it with `psictl migrate --from file`, or remove it",
             ));
         }
         if registration.is_none() && !present.names_psi() {
-            return Err(format!(
-                "{} belongs to another secret driver; remove it with `podman secret rm`",
-                secret.name
+            return Err(Problem::new(
+                format!("{} belongs to another secret driver", secret.name),
+                "remove it with `podman secret rm`",
             ));
         }
         let action = match registration.map(|registration| (registration.kind(), registration)) {
@@ -183,16 +185,15 @@ impl ActualState {
                 if is_right { Action::Keep } else { Action::Repoint }
             }
             Some((RegistrationKind::Literal, _)) => {
-                return Err(format!(
-                    "{} is a literal that only psid has; remove it with `podman secret rm` to use the provider's value",
-                    secret.name
+                return Err(Problem::new(
+                    format!("{} is a literal that only psid has", secret.name),
+                    "remove it with `podman secret rm` to use the provider's value",
                 ));
             }
             Some((_, registration)) => {
-                return Err(format!(
-                    "{}: psid cannot use it: {}",
-                    secret.name, registration.description
-                ));
+                let what =
+                    format!("{}: psid cannot use it: {}", secret.name, registration.description);
+                return Err(Problem::without_remedy(what));
             }
         };
         let stale = !self.commands.matches(&present.options);

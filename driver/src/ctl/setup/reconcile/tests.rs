@@ -188,7 +188,7 @@ fn plan_finds_unlisted_secrets_by_their_workload() {
     assert_eq!(class("other--K"), Class::Managed);
 }
 
-/// PR #37 of the Python PSI: keys that fell out of a fetch left the drop-in, and a container started
+/// Version 1, pull request 37: keys that fell out of a fetch left the drop-in, and a container started
 /// without its variable and without an error.
 #[test]
 fn drop_in_keeps_its_lines_if_a_listing_lacks_them() {
@@ -207,7 +207,7 @@ fn drop_in_keeps_its_lines_if_a_listing_lacks_them() {
         assert!(!found.of_app().may_prune());
     }
     // Nor by a key that cannot be set up any more.
-    found.planned[0].secrets[0].error = "no name of a variable".into();
+    found.planned[0].secrets[0].error = "not a valid name of a variable".into();
     assert_eq!(names(&found.with_lines(&["app--A"]), true), ["app--A"]);
 }
 
@@ -290,7 +290,7 @@ fn prune_removes_a_workload_that_is_not_in_the_config() {
 fn plan_of_an_invalid_workload_is_empty() {
     let mut found = found();
     found.drop_ins.clear();
-    found.planned[0].error = "'../x' names no quadlet unit".into();
+    found.planned[0].error = "'../x' is not a valid name of a workload".into();
     let plan = found.of_app();
     assert!(plan.steps.is_empty() && plan.unlisted.is_empty() && !plan.may_write());
 }

@@ -1,10 +1,10 @@
-//! One target under libFuzzer: the one that `PSI_FUZZ_TARGET` names. `tests/fuzz/run.sh` says how it is built.
+//! Runs the target that `PSI_FUZZ_TARGET` names under libFuzzer. `tests/fuzz/run.sh` builds it.
 
 #![no_main]
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "libFuzzer owns main and the command line, and a panic is what it looks for"
+    reason = "libFuzzer has main and the command line, and a panic is its finding"
 )]
 
 use parking_lot::Mutex;

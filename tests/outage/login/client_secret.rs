@@ -1,5 +1,5 @@
-//! A refused login says nothing of any secret: what is cached is served, the alarm is loud, the next try is
-//! paced over restarts, and one success brings everything back.
+//! A refused login is no statement about a secret: cached values are served, psid is degraded, the
+//! retry is delayed across restarts, and one success ends it.
 
 use std::thread;
 
@@ -9,7 +9,7 @@ use psi_harness::{
     CLIENT_SECRET, Config, FakeInfisical, IDENTITY, Instance, Psid, fault, id, reference,
 };
 
-/// A psid that has served, and written, `A`; its config names `/myapp`.
+/// A psid that has served and persisted `A`; its config names `/myapp`.
 fn served(infisical: &FakeInfisical) -> (Instance, Psid) {
     let instance = Instance::of(infisical);
     instance.configure(&Config::of(infisical).workload("myapp", "/myapp", false));
@@ -25,7 +25,7 @@ fn secrets() -> Value {
     json!({"/myapp": {"A": "1", "B": "2"}})
 }
 
-/// Nothing was evicted, nothing is in doubt, and it says why.
+/// Asserts that nothing was evicted or is pending, and that psid reports the refusal.
 #[track_caller]
 fn is_served_and_alarmed(instance: &Instance, psid: &Psid, words: &str) {
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
@@ -69,20 +69,20 @@ fn refused_client_secret_evicts_nothing_and_logs_in_once_across_restarts() {
     let outcome = instance.driver(&["cache", "refresh", "--retry"]).run();
     assert_eq!(outcome.code, 75, "{}", outcome.stderr);
     assert_eq!(infisical.logins(), 2, "--retry makes one try");
-    // Another secret need not wait, and brings all back at once.
+    // Another client secret is tried at once and ends the refusal.
     instance.give_client_secret("another-secret");
     instance.driver(&["cache", "refresh"]).ok();
     assert_eq!(infisical.logins(), 3);
     assert_eq!(instance.driver(&["get", &reference("/myapp", "B")]).text(), "2");
     assert_eq!(psid.status()["degraded"], json!([]));
     psid.await_log("logged in again as universal-auth client client");
-    // A success ends the memory.
+    // A success removes the remembered refusal.
     psid.terminate();
     let _psid = instance.start();
     instance.driver(&["cache", "refresh"]).ok();
 }
 
-/// Whatever the server has against the login, by whichever status.
+/// Every status by which the server may refuse a login.
 #[test]
 fn refused_login_is_no_statement_about_a_secret() {
     let refusals = [
@@ -112,7 +112,7 @@ fn refused_login_is_no_statement_about_a_secret() {
     });
 }
 
-/// Locked by whoever knows the client id, or by a rate limit: no process tries before the time is over.
+/// The identity is locked, or rate-limited: no process logs in before the time is over.
 #[test]
 fn locked_identity_and_rate_limit_are_respected_across_restarts() {
     for (fault, words) in [
@@ -136,7 +136,7 @@ fn locked_identity_and_rate_limit_are_respected_across_restarts() {
     }
 }
 
-/// The login is well, or was: the server refuses what it gave.
+/// The login succeeds, and the server refuses its token.
 #[test]
 fn refused_token_is_a_login_failure() {
     for (code, error, message) in [
@@ -176,7 +176,7 @@ fn deleted_identity_evicts_no_cached_value() {
     is_served_and_alarmed(&instance, &psid, "Infisical answers 401");
 }
 
-/// What no server takes is not sent: three refusals lock the identity of the whole fleet.
+/// A secret that no server accepts is not sent: three failures lock the identity for all hosts.
 #[test]
 fn malformed_client_secret_is_not_sent() {
     let infisical = FakeInfisical::with(&secrets());

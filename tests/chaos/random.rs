@@ -1,8 +1,8 @@
-//! Chance that comes again with its seed (SplitMix64).
+//! Random numbers that repeat with their seed (SplitMix64).
 
-pub(super) struct Dice(u64);
+pub(super) struct Random(u64);
 
-impl Dice {
+impl Random {
     pub(super) fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -15,12 +15,12 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    /// Below `limit`.
+    /// A number below `limit`.
     pub(super) fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit as u64) as usize
     }
 
-    /// Once in so many throws.
+    /// True once in so many throws.
     pub(super) fn once_in(&mut self, throws: usize) -> bool {
         self.below(throws) == 0
     }
@@ -36,7 +36,7 @@ impl Dice {
     }
 }
 
-/// One that was not used before.
+/// A seed that was not used before.
 pub(super) fn random_seed() -> u64 {
     let mut bytes = [0; 4];
     getrandom::fill(&mut bytes).unwrap();

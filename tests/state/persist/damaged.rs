@@ -1,25 +1,24 @@
-//! A `cache.enc` that cannot be used: psid starts, says why, puts the file aside, and fills a new one.
+//! An unusable `cache.enc`: psid starts, reports the reason, sets the file aside, and writes a new
+//! one.
 
 use std::fs;
 
 use serde_json::json;
 
-use psi_harness::{FakeInfisical, Instance, eventually, id, reference};
+use psi_harness::{FakeInfisical, Instance, eventually, id};
 
-/// An instance whose cache holds the value of one registered reference.
+/// An instance whose cache has the value of one registered reference.
 fn filled() -> (FakeInfisical, Instance) {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
     let psid = instance.start();
-    instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    instance.driver(&["lookup"]).id(id(1)).ok();
-    psid.await_generation_after(0);
+    instance.persist_reference(&psid);
     psid.terminate();
     (infisical, instance)
 }
 
-/// Starts psid on a cache that `spoil` changed, and follows what becomes of it.
-fn endure(spoil: impl Fn(&mut Vec<u8>), words: &str) {
+/// Starts psid on a cache that `spoil` changed, and checks the outcome.
+fn check(spoil: impl Fn(&mut Vec<u8>), words: &str) {
     let (mut infisical, instance) = filled();
     let mut file = fs::read(instance.cache()).unwrap();
     spoil(&mut file);
@@ -47,40 +46,40 @@ fn endure(spoil: impl Fn(&mut Vec<u8>), words: &str) {
     assert_eq!(fs::read(&aside[0]).unwrap(), file, "nor is it removed later");
 }
 
-/// N7: in the Python PSI a bad file killed the lookup that met it, and the next good file was never
-/// loaded.
+/// N7: in the Python PSI a bad file crashed the lookup that read it, and the next good file was
+/// never loaded.
 #[test]
 fn n7_truncated_cache_is_quarantined_and_reported() {
-    endure(|file| file.truncate(5), "it is truncated");
-    endure(|file| file.truncate(30), "it is truncated");
-    endure(Vec::clear, "it is truncated");
+    check(|file| file.truncate(5), "it is truncated");
+    check(|file| file.truncate(30), "it is truncated");
+    check(Vec::clear, "it is truncated");
 }
 
 /// N8: the Python PSI overwrote a cache that it could not read, and the last good values with it.
 #[test]
 fn n8_damaged_cache_is_quarantined_and_never_overwritten() {
-    endure(|file| file[40] ^= 1, "it was damaged or tampered with");
-    endure(|file| *file.last_mut().unwrap() ^= 0x80, "it was damaged or tampered with");
-    endure(|file| file.push(0), "it was damaged or tampered with");
+    check(|file| file[40] ^= 1, "it was damaged or tampered with");
+    check(|file| *file.last_mut().unwrap() ^= 0x80, "it was damaged or tampered with");
+    check(|file| file.push(0), "it was damaged or tampered with");
     let cut = |file: &mut Vec<u8>| file.truncate(file.len() - 1);
-    endure(cut, "it was damaged or tampered with");
+    check(cut, "it was damaged or tampered with");
 }
 
 /// N20: the Python PSI's header was not authenticated.
 #[test]
 fn n20_every_header_byte_is_authenticated() {
-    endure(|file| file[0] = b'X', "it is not a psi cache: it does not begin with PSIC");
-    endure(|file| file[4] = 9, "it is of format version 9, and only 2 is read here");
-    endure(|file| file[5] = 2, "it was damaged or tampered with");
-    endure(|file| file[5] = 7, "it is sealed by a key backend unknown here (tag 7)");
-    endure(|file| file[6] ^= 1, "it was sealed under another key");
-    endure(|file| file[24] ^= 1, "it was damaged or tampered with");
+    check(|file| file[0] = b'X', "it is not a psi cache: it does not begin with PSIC");
+    check(|file| file[4] = 9, "it is of format version 9, and only 2 is read here");
+    check(|file| file[5] = 2, "it was damaged or tampered with");
+    check(|file| file[5] = 7, "it is sealed by a key backend unknown here (tag 7)");
+    check(|file| file[6] ^= 1, "it was sealed under another key");
+    check(|file| file[24] ^= 1, "it was damaged or tampered with");
 }
 
 #[test]
 fn cache_of_another_backend_is_quarantined() {
-    endure(|file| *file = b"-----BEGIN PGP MESSAGE-----".to_vec(), "it is not a psi cache");
-    // A sealed literal in its place: the same key, another purpose.
+    check(|file| *file = b"-----BEGIN PGP MESSAGE-----".to_vec(), "it is not a psi cache");
+    // An encrypted literal in its place: the same key, another purpose.
     let (infisical, instance) = filled();
     let psid = instance.start();
     instance.driver(&["store"]).id(id(2)).stdin("a literal").ok();
@@ -92,7 +91,7 @@ fn cache_of_another_backend_is_quarantined() {
     drop(infisical);
 }
 
-/// Two bad files are two files aside: the second does not replace the first.
+/// Two bad files are set aside under two names.
 #[test]
 fn second_bad_file_does_not_replace_the_first() {
     let (_infisical, instance) = filled();
@@ -106,7 +105,7 @@ fn second_bad_file_does_not_replace_the_first() {
     assert_eq!(kept, ["first", "second"]);
 }
 
-/// One registration that is damaged is one secret that fails, with its cause; podman can remove it.
+/// A damaged registration affects one secret, with its cause; podman can remove it.
 #[test]
 fn damaged_registration_affects_its_own_secret_only() {
     let (_infisical, instance) = filled();
@@ -135,7 +134,7 @@ fn damaged_registration_affects_its_own_secret_only() {
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
 }
 
-/// Not a bad file, but none that can be read: it stays, and what comes in its place is taken.
+/// Not a bad file but an unreadable one: it is kept, and a later file in its place is used.
 #[test]
 fn directory_at_the_cache_path_is_reported_and_recovered_from_without_restart() {
     let (mut infisical, instance) = filled();
@@ -155,7 +154,8 @@ fn directory_at_the_cache_path_is_reported_and_recovered_from_without_restart() 
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "1");
 }
 
-/// Somebody else's tampering while psid runs: RAM is served, and `--verify` tells.
+/// A file that another program changed while psid runs: psid serves from RAM, and `--verify`
+/// reports it.
 #[test]
 fn verify_reports_changes_made_outside_psid() {
     let (_infisical, instance) = filled();

@@ -6,11 +6,11 @@ use std::path::Path;
 use data_encoding::{BASE64_NOPAD, HEXLOWER};
 use psi_harness::eventually;
 
-/// What is searched for: a name, and a form in which it would give the secret away.
+/// The names of the secrets, each with one form that would reveal it.
 #[derive(Default)]
 pub(super) struct Canaries(Vec<(String, Vec<u8>)>);
 
-/// A text that exists once.
+/// A unique text.
 pub(super) fn canary(kind: &str) -> String {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).unwrap();
@@ -18,9 +18,9 @@ pub(super) fn canary(kind: &str) -> String {
 }
 
 impl Canaries {
-    /// Adds a secret: as it is, and as people and programs print bytes.
+    /// Adds a secret in each form in which people and programs print bytes.
     pub(super) fn add(&mut self, name: &str, secret: &[u8]) {
-        assert!(secret.len() >= 16, "{name} is too short to be told from chance");
+        assert!(secret.len() >= 16, "{name} is too short to be unique");
         let decimal: Vec<String> = secret.iter().map(ToString::to_string).collect();
         for (form, bytes) in [
             ("", secret.to_vec()),
@@ -33,12 +33,12 @@ impl Canaries {
         }
     }
 
-    /// The name of a canary that is in `bytes`.
+    /// The name of a canary in `bytes`.
     pub(super) fn within(&self, bytes: &[u8]) -> Option<&str> {
         self.0.iter().find(|(_, canary)| holds(bytes, canary)).map(|(name, _)| name.as_str())
     }
 
-    /// A panic that names the canary when there is one in `bytes`.
+    /// Panics with the canary's name if one is in `bytes`.
     #[track_caller]
     pub(super) fn absent(&self, place: &str, bytes: &[u8]) {
         if let Some(name) = self.within(bytes) {
@@ -46,10 +46,10 @@ impl Canaries {
         }
     }
 
-    /// The file below `folder` that holds a canary, and the canary's name. What is no file is not
-    /// opened, and `except` is left out.
-    pub(super) fn below(&self, folder: &Path, except: &Path) -> Option<String> {
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).find_map(|path| {
+    /// The file below `directory` that contains a canary, and the canary's name. Only regular files
+    /// are read, and `except` is skipped.
+    pub(super) fn below(&self, directory: &Path, except: &Path) -> Option<String> {
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).find_map(|path| {
             let kind = fs::symlink_metadata(&path).unwrap().file_type();
             if path == except {
                 None
@@ -64,11 +64,11 @@ impl Canaries {
         })
     }
 
-    /// What a process shows to others, and the canary in it.
+    /// A canary in what a process exposes to others.
     pub(super) fn shown_by(&self, pid: u32) -> Option<String> {
         ["cmdline", "environ", "comm", "stat"].into_iter().find_map(|name| {
             let path = format!("/proc/{pid}/{name}");
-            // A process that begins has nothing to show yet; one that ended never will.
+            // A starting process has an empty command line; an ended one stays empty.
             let bytes = eventually(&format!("{path} to show something"), || {
                 fs::read(&path).ok().filter(|bytes| !bytes.is_empty())
             });
@@ -81,7 +81,7 @@ impl Canaries {
 pub(super) fn holds(bytes: &[u8], needle: &[u8]) -> bool {
     let first = needle[0];
     let mut rest = bytes;
-    // By first bytes, for these are megabytes and the tests are not optimised.
+    // By first bytes: the memory has megabytes, and the tests are not optimised.
     while let Some(at) = rest.iter().position(|byte| *byte == first) {
         if rest[at..].starts_with(needle) {
             return true;
@@ -108,12 +108,12 @@ fn search_finds_every_encoding() {
         assert_eq!(canaries.within(bytes), Some(name));
     }
     assert_eq!(canaries.within(b"0123456789abcde\xff 000123456789abcdef"), None);
-    let folder = tempfile::tempdir().unwrap();
-    let deep = folder.path().join("a/b");
+    let directory = tempfile::tempdir().unwrap();
+    let deep = directory.path().join("a/b");
     fs::create_dir_all(&deep).unwrap();
-    assert_eq!(canaries.below(folder.path(), Path::new("")), None);
+    assert_eq!(canaries.below(directory.path(), Path::new("")), None);
     fs::write(deep.join("c"), b"x0123456789abcdef\xff").unwrap();
-    let found = canaries.below(folder.path(), Path::new("")).unwrap();
+    let found = canaries.below(directory.path(), Path::new("")).unwrap();
     assert!(found.starts_with("the key is in ") && found.ends_with("a/b/c"), "{found}");
-    assert_eq!(canaries.below(folder.path(), &deep), None);
+    assert_eq!(canaries.below(directory.path(), &deep), None);
 }

@@ -1,23 +1,23 @@
-//! What may be said of each secret, and what was said.
+//! The permitted answers for each secret, and the check of the actual ones.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use psi_harness::Outcome;
 
-/// How long a lookup may take: podman holds a lock of the whole host meanwhile.
+/// The limit of a lookup: podman holds a host-wide lock meanwhile.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
-/// A revocation acts when it was said twice, a minute apart.
+/// A revocation takes effect when it was reported twice, a minute apart.
 pub(super) const CONFIRMED_AFTER: Duration = Duration::from_secs(60);
 
 /// All secrets, for clients that look them up and for the suite that changes them.
-pub(super) struct Truth {
+pub(super) struct Model {
     state: Mutex<State>,
 }
 
 pub(super) struct State {
     secrets: Vec<Secret>,
-    /// Grows with each crash of psid: what was not on disk is forgotten.
+    /// The number of crashes of psid: each loses what was not on disk.
     life: u32,
     pub(super) counts: Counts,
     pub(super) failures: Vec<String>,
@@ -27,7 +27,7 @@ pub(super) struct State {
 pub(super) struct Counts {
     pub(super) lookups: u64,
     pub(super) served: u64,
-    /// Refusals of a secret that is revoked, or about to be.
+    /// Refusals of a secret that is revoked or about to be.
     pub(super) refused: u64,
     pub(super) slowest: Duration,
 }
@@ -37,31 +37,31 @@ struct Secret {
     name: String,
     /// The version at the provider.
     newest: u64,
-    /// The newest one that psid is known to have had.
+    /// The newest version that psid is known to have had.
     floor: u64,
-    /// The newest one that is known to be on its disk.
+    /// The newest version that is known to be on its disk.
     durable: u64,
     standing: Standing,
-    /// Grows with each change of the standing by the suite.
+    /// The number of changes of the standing by the suite.
     turn: u32,
 }
 
-/// What the provider says of a secret, and what psid may make of it.
+/// The provider's state of a secret, and the answers that psid may give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     /// It must be served.
     Live,
-    /// The provider denies it since then: it must be served for a minute, and may be refused later.
+    /// The provider denies it since then: it must be served for a minute and may be refused later.
     Denied(Instant),
-    /// It is gone there: it may be served until psid is known to know.
+    /// The provider removed it: it may be served until psid is known to have noticed.
     Gone,
     /// It was refused once: it must not be served any more.
     Revoked,
-    /// It is back, which psid may not know yet.
+    /// The provider has it again, which psid may not know yet.
     Returning,
 }
 
-/// What was true as a lookup began.
+/// The state when a lookup began.
 pub(super) struct Asked {
     at: usize,
     before: Secret,
@@ -69,8 +69,8 @@ pub(super) struct Asked {
     began: Instant,
 }
 
-impl Truth {
-    /// All at version 1, known to psid and on its disk.
+impl Model {
+    /// All at version 1, cached and on disk.
     pub(super) fn of(names: Vec<String>) -> Self {
         let secret = |name| Secret {
             name,
@@ -95,14 +95,14 @@ impl Truth {
         Asked { at, before: state.secrets[at].clone(), life: state.life, began: Instant::now() }
     }
 
-    /// It ended so.
+    /// Checks the outcome of a lookup.
     pub(super) fn answered(&self, asked: &Asked, outcome: &Outcome) {
         let took = asked.began.elapsed();
         let mut state = self.lock();
         let state = &mut *state;
         state.counts.lookups += 1;
         state.counts.slowest = state.counts.slowest.max(took);
-        let judged = if took > DEADLINE {
+        let fault = if took > DEADLINE {
             Err(format!("took {} ms, code {}", took.as_millis(), outcome.code))
         } else if outcome.code == 0 {
             state.counts.served += 1;
@@ -111,7 +111,7 @@ impl Truth {
             state.counts.refused += 1;
             state.refused(asked, outcome)
         };
-        if let Err(why) = judged {
+        if let Err(why) = fault {
             state.failures.push(format!("{}: {why}", asked.before.name));
         }
     }
@@ -141,8 +141,8 @@ impl State {
         let secret = &mut self.secrets[asked.at];
         let may = |standing| may_be_refused(standing, outcome.code);
         if !may(asked.before.standing) && !may(secret.standing) {
-            let said = outcome.stderr.trim_end();
-            return Err(format!("{:?}, code {}: {said}", asked.before.standing, outcome.code));
+            let message = outcome.stderr.trim_end();
+            return Err(format!("{:?}, code {}: {message}", asked.before.standing, outcome.code));
         }
         let same = secret.turn == asked.before.turn && asked.life == self.life;
         let taken_away = matches!(secret.standing, Standing::Gone | Standing::Denied(_));
@@ -164,7 +164,7 @@ impl State {
         self.secrets.iter().map(|secret| secret.newest).collect()
     }
 
-    /// A refresh that began when these were the newest has succeeded, for those that are counted.
+    /// A refresh that began with these versions has succeeded, for the counted secrets.
     pub(super) fn acknowledge(&mut self, newest: &[u64], counts: impl Fn(usize) -> bool) {
         let secrets = self.secrets.iter_mut().zip(newest).enumerate();
         for (_, (secret, newest)) in secrets.filter(|(at, _)| counts(*at)) {
@@ -181,12 +181,12 @@ impl State {
         }
     }
 
-    /// What psid is known to have, for [`Self::keep`].
+    /// The versions that psid is known to have, for [`Self::keep`].
     pub(super) fn floors(&self) -> Vec<u64> {
         self.secrets.iter().map(|secret| secret.floor).collect()
     }
 
-    /// psid has written what it had.
+    /// psid has persisted these versions.
     pub(super) fn keep(&mut self, floors: &[u64]) {
         for (secret, floor) in self.secrets.iter_mut().zip(floors) {
             secret.durable = secret.durable.max(*floor);
@@ -199,7 +199,7 @@ impl State {
         for secret in &mut self.secrets {
             secret.floor = secret.durable;
             if secret.standing == Standing::Revoked {
-                // Whether that is on disk is not known.
+                // Whether that is on disk is unknown.
                 secret.standing = Standing::Gone;
             }
         }
@@ -217,12 +217,12 @@ impl State {
         self.turn(at, Standing::Returning);
     }
 
-    /// Whether a lookup was refused since the suite took it away.
+    /// Whether a lookup was refused since the suite revoked it.
     pub(super) fn is_revoked(&self, at: usize) -> bool {
         self.secrets[at].standing == Standing::Revoked
     }
 
-    /// Whether the provider has it, as far as the suite goes.
+    /// Whether the provider has it, by the suite's changes.
     pub(super) fn is_there(&self, at: usize) -> bool {
         !matches!(self.secrets[at].standing, Standing::Gone | Standing::Revoked)
     }
@@ -234,7 +234,7 @@ impl State {
     }
 }
 
-/// 66 is gone, 77 is denied; 75 is neither cached nor to be had.
+/// 66 is gone, 77 is denied, 75 is neither cached nor available.
 fn may_be_refused(standing: Standing, code: i32) -> bool {
     let it_may = match standing {
         Standing::Live => false,
@@ -244,7 +244,7 @@ fn may_be_refused(standing: Standing, code: i32) -> bool {
     it_may && [66, 75, 77].contains(&code)
 }
 
-/// A value tells whose it is and which one, and is long enough to be torn.
+/// A value contains its name and version, and is long enough to be torn.
 pub(super) fn value(name: &str, version: u64) -> String {
     format!("{name}#{version}#{}", name.repeat(20))
 }
@@ -262,48 +262,48 @@ mod tests {
         Outcome { code, stdout: stdout.into(), stderr: "psi-driver: no".into() }
     }
 
-    fn said(truth: &Truth, asked: &Asked, outcome: &Outcome) -> bool {
-        truth.answered(asked, outcome);
-        truth.lock().failures.pop().is_none()
+    fn accepts(model: &Model, asked: &Asked, outcome: &Outcome) -> bool {
+        model.answered(asked, outcome);
+        model.lock().failures.pop().is_none()
     }
 
-    fn is_right(truth: &Truth, code: i32, stdout: &str) -> bool {
-        said(truth, &truth.ask(0), &answer(code, stdout))
-    }
-
-    #[test]
-    fn truth_rejects_foreign_or_older_value() {
-        let truth = Truth::of(vec!["A".into(), "B".into()]);
-        assert!(is_right(&truth, 0, &value("A", 1)));
-        assert!(!is_right(&truth, 0, &value("B", 1)));
-        assert!(!is_right(&truth, 0, &value("A", 1)[..20]));
-        assert!(!is_right(&truth, 0, &value("A", 2)));
-        assert!(!is_right(&truth, 75, ""));
-        truth.lock().rotate(0);
-        let early = truth.ask(0);
-        assert!(is_right(&truth, 0, &value("A", 1)));
-        assert!(is_right(&truth, 0, &value("A", 2)));
-        assert!(!is_right(&truth, 0, &value("A", 1)));
-        assert!(said(&truth, &early, &answer(0, &value("A", 1))), "it began before that");
-        truth.lock().crash();
-        assert!(is_right(&truth, 0, &value("A", 1)), "version 2 was not on disk");
+    fn is_right(model: &Model, code: i32, stdout: &str) -> bool {
+        accepts(model, &model.ask(0), &answer(code, stdout))
     }
 
     #[test]
-    fn truth_rejects_value_of_revoked_secret() {
-        let truth = Truth::of(vec!["A".into()]);
-        truth.lock().deny(0);
-        assert!(!is_right(&truth, 77, ""), "not within a minute");
-        truth.lock().remove(0);
-        let early = truth.ask(0);
-        assert!(is_right(&truth, 0, &value("A", 1)));
-        assert!(is_right(&truth, 66, ""));
-        assert!(!is_right(&truth, 0, &value("A", 1)));
-        assert!(!is_right(&truth, 69, ""), "psid is there");
-        assert!(said(&truth, &early, &answer(0, &value("A", 1))), "it began before that");
-        truth.lock().give_back(0);
-        assert!(is_right(&truth, 66, ""));
-        truth.lock().acknowledge(&[1], |_| true);
-        assert!(!is_right(&truth, 66, ""));
+    fn model_rejects_foreign_or_older_value() {
+        let model = Model::of(vec!["A".into(), "B".into()]);
+        assert!(is_right(&model, 0, &value("A", 1)));
+        assert!(!is_right(&model, 0, &value("B", 1)));
+        assert!(!is_right(&model, 0, &value("A", 1)[..20]));
+        assert!(!is_right(&model, 0, &value("A", 2)));
+        assert!(!is_right(&model, 75, ""));
+        model.lock().rotate(0);
+        let early = model.ask(0);
+        assert!(is_right(&model, 0, &value("A", 1)));
+        assert!(is_right(&model, 0, &value("A", 2)));
+        assert!(!is_right(&model, 0, &value("A", 1)));
+        assert!(accepts(&model, &early, &answer(0, &value("A", 1))), "it began before that");
+        model.lock().crash();
+        assert!(is_right(&model, 0, &value("A", 1)), "version 2 was not on disk");
+    }
+
+    #[test]
+    fn model_rejects_value_of_revoked_secret() {
+        let model = Model::of(vec!["A".into()]);
+        model.lock().deny(0);
+        assert!(!is_right(&model, 77, ""), "not within a minute");
+        model.lock().remove(0);
+        let early = model.ask(0);
+        assert!(is_right(&model, 0, &value("A", 1)));
+        assert!(is_right(&model, 66, ""));
+        assert!(!is_right(&model, 0, &value("A", 1)));
+        assert!(!is_right(&model, 69, ""), "psid is there");
+        assert!(accepts(&model, &early, &answer(0, &value("A", 1))), "it began before that");
+        model.lock().give_back(0);
+        assert!(is_right(&model, 66, ""));
+        model.lock().acknowledge(&[1], |_| true);
+        assert!(!is_right(&model, 66, ""));
     }
 }

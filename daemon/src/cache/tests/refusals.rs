@@ -1,4 +1,4 @@
-//! What the provider takes back.
+//! Refusals: the negative cache, and pending removals.
 
 use super::*;
 use crate::cache::{negative::FIRST_TTL, pending::CONFIRM_AFTER};
@@ -8,7 +8,7 @@ fn keeping() -> Cache {
 }
 
 #[test]
-fn an_absence_is_remembered_for_a_moment_and_longer_each_time() {
+fn refusal_is_cached_twice_as_long_each_time() {
     let cache = cache();
     let mut now = Duration::ZERO;
     for seconds in [5, 10, 20, 40, 80, 160, 300, 300] {
@@ -22,7 +22,7 @@ fn an_absence_is_remembered_for_a_moment_and_longer_each_time() {
         );
         now += lasts;
     }
-    // Whoever comes back after a while is heard.
+    // After a while, the first duration applies again.
     now += HOUR;
     cache.note_refusal(&at("K"), gone(), time(now));
     assert!(matches!(cache.get(&at("K"), time(now + FIRST_TTL)), CacheLookup::Missing));
@@ -32,7 +32,7 @@ fn an_absence_is_remembered_for_a_moment_and_longer_each_time() {
 }
 
 #[test]
-fn many_absences_take_little_room() {
+fn memory_of_refusals_is_limited() {
     let cache = cache();
     for number in 0..5_000_u64 {
         let key = format!("K{number}");
@@ -47,12 +47,12 @@ fn many_absences_take_little_room() {
 }
 
 #[test]
-fn gone_must_be_said_twice_and_a_minute_apart() {
+fn removal_is_confirmed_by_a_second_refusal_after_a_minute() {
     let cache = cache();
     put(&cache, "K", "v", Duration::ZERO);
     assert_eq!(cache.note_refusal(&at("K"), gone(), time(HOUR)), EvictionDecision::Kept);
     assert_eq!(cache.withheld().len(), 1);
-    // It is served meanwhile, and the provider left alone about it until it can confirm it.
+    // It is served meanwhile without a request, until the provider can confirm it.
     assert!(is_fresh(&cache, "K", HOUR + CONFIRM_AFTER - SECOND, "v"));
     let confirmable = time(HOUR + CONFIRM_AFTER);
     assert!(matches!(cache.get(&at("K"), confirmable), CacheLookup::Stale { servable: true, .. }));
@@ -64,9 +64,9 @@ fn gone_must_be_said_twice_and_a_minute_apart() {
     assert!(cache.is_empty() && cache.withheld().is_empty());
 }
 
-/// What had a value and was confirmed to have none is not asked for at each healthcheck.
+/// A secret whose removal is confirmed is not requested at each healthcheck.
 #[test]
-fn a_tombstone_keeps_lookups_off_the_provider_for_an_interval() {
+fn removed_secret_is_not_requested_for_an_interval() {
     let cache = cache();
     put(&cache, "K", "v", Duration::ZERO);
     cache.note_refusal(&at("K"), gone(), time(Duration::ZERO));
@@ -84,7 +84,7 @@ fn a_tombstone_keeps_lookups_off_the_provider_for_an_interval() {
 }
 
 #[test]
-fn one_good_answer_ends_the_doubt() {
+fn value_cancels_a_pending_removal() {
     let cache = cache();
     put(&cache, "K", "v", Duration::ZERO);
     cache.note_refusal(&at("K"), gone(), time(HOUR));
@@ -94,7 +94,7 @@ fn one_good_answer_ends_the_doubt() {
 }
 
 #[test]
-fn on_revoked_keep_keeps_and_asks_ever_less() {
+fn on_revoked_keep_keeps_the_entry_and_retries_less_often() {
     let cache = keeping();
     put(&cache, "K", "v", Duration::ZERO);
     let mut now = 2 * HOUR;
@@ -107,9 +107,9 @@ fn on_revoked_keep_keeps_and_asks_ever_less() {
     }
 }
 
-/// A request that is not understood says nothing of the secret, and must not be repeated at each lookup.
+/// A bad response says nothing about the secret, and must not cause a request at each lookup.
 #[test]
-fn what_is_not_understood_is_asked_ever_less_and_takes_nothing_away() {
+fn bad_response_removes_nothing_and_is_retried_less_often() {
     let cache = cache();
     put(&cache, "K", "v", Duration::ZERO);
     let puzzled = NegativeReason::BadResponse("422".into());
@@ -124,9 +124,9 @@ fn what_is_not_understood_is_asked_ever_less_and_takes_nothing_away() {
         assert!(!is_fresh(&cache, "K", now, "v"));
     }
     assert!(cache.withheld().is_empty(), "nobody took it back");
-    // It is no first half of a confirmation.
+    // A bad response is not the first refusal of a confirmation.
     assert_eq!(cache.note_refusal(&at("K"), gone(), time(now)), EvictionDecision::Kept);
-    // Nor does it undo one.
+    // It does not cancel one either.
     cache.note_refusal(&at("K"), puzzled.clone(), time(now + 30 * SECOND));
     assert_eq!(
         cache.note_refusal(&at("K"), gone(), time(now + CONFIRM_AFTER)),

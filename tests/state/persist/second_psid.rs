@@ -1,4 +1,4 @@
-//! One state folder, one psid.
+//! One state directory, one psid.
 
 use std::fs;
 
@@ -19,7 +19,7 @@ fn second_psid_on_the_same_state_is_refused() {
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "a literal");
 }
 
-/// A lock file would outlive a crash, and keep every later psid away.
+/// A lock file would outlive a crash and block every later psid.
 #[test]
 fn crash_leaves_no_lock() {
     let infisical = FakeInfisical::with(&json!({}));
@@ -31,7 +31,7 @@ fn crash_leaves_no_lock() {
     instance.driver(&["health"]).ok();
 }
 
-/// What a crash in the midst of a write leaves is removed by the next write.
+/// A crash during a write leaves a file that the next write removes.
 #[test]
 fn leftover_file_of_a_crash_is_ignored() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));

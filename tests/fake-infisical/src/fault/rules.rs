@@ -1,25 +1,25 @@
-//! The rules that decide which request meets which fault.
+//! The rules by which faults apply to requests.
 
 use serde::{Deserialize, Serialize};
 
 use super::Fault;
 use super::subject::Subject;
 use crate::api::route::Route;
-use crate::net::Face;
+use crate::net::PublicPort;
 use crate::state::project::normal_path;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rule {
     #[serde(default)]
-    port: Face,
+    port: PublicPort,
     #[serde(default, rename = "match")]
     matching: Matching,
     pub fault: Fault,
-    /// Strikes so often, then never again
+    /// Applies to this many requests, then never again
     #[serde(default, skip_serializing_if = "Option::is_none")]
     times: Option<u32>,
-    /// Lets so many matching requests pass first
+    /// Lets this many matching requests pass first
     #[serde(default, skip_serializing_if = "Option::is_none")]
     after: Option<u32>,
 }
@@ -33,13 +33,13 @@ struct Matching {
     path_prefix: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<Route>,
-    /// The directory that is read or written: this one, not those below it
+    /// The directory of the request: this one, not those below it
     #[serde(skip_serializing_if = "Option::is_none")]
     secret_path: Option<String>,
-    /// The secret that is asked for by name
+    /// The secret that is requested by name
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
-    /// The id of the identity that logs in, or that the token speaks for
+    /// The id of the identity that logs in, or of the token
     #[serde(skip_serializing_if = "Option::is_none")]
     identity: Option<String>,
 }
@@ -64,7 +64,7 @@ impl Rule {
         self.port == subject.face && self.matching.admits(subject) && self.fault.concerns(subject)
     }
 
-    /// A closed port knows nothing of requests, so it can neither choose nor count them.
+    /// A closed port sees no requests, so it can neither match nor count them.
     fn is_sound(&self) -> bool {
         let unconditional =
             self.matching == Matching::default() && self.times.is_none() && self.after.is_none();
@@ -82,11 +82,11 @@ pub struct Armed {
 }
 
 #[derive(Default)]
-pub struct FaultBook {
+pub struct FaultRules {
     pub rules: Vec<Armed>,
 }
 
-impl FaultBook {
+impl FaultRules {
     pub fn replace(&mut self, rules: Vec<Rule>) -> Result<(), String> {
         if !rules.iter().all(Rule::is_sound) {
             return Err("refuse takes neither match, times nor after".to_owned());
@@ -96,11 +96,11 @@ impl FaultBook {
         Ok(())
     }
 
-    pub fn refuses(&self, face: Face) -> bool {
+    pub fn refuses(&self, face: PublicPort) -> bool {
         self.rules.iter().any(|a| a.rule.port == face && a.rule.fault == Fault::Refuse)
     }
 
-    /// The first rule that matches and is neither waiting nor exhausted strikes.
+    /// The first rule that matches and is neither waiting nor exhausted applies.
     pub fn strike(&mut self, subject: &Subject<'_>) -> Option<Fault> {
         for armed in &mut self.rules {
             if !armed.rule.matches(subject) {
@@ -124,20 +124,20 @@ mod tests {
     use crate::http::request::Request;
     use serde_json::json;
 
-    fn book(rules: serde_json::Value) -> Result<FaultBook, String> {
-        let mut book = FaultBook::default();
-        book.replace(serde_json::from_value(rules).unwrap())?;
-        Ok(book)
+    fn rules_of(rules: serde_json::Value) -> Result<FaultRules, String> {
+        let mut all = FaultRules::default();
+        all.replace(serde_json::from_value(rules).unwrap())?;
+        Ok(all)
     }
 
     fn request(method: &str, path: &str) -> Request {
         Request { method: method.to_owned(), path: path.to_owned(), ..Request::default() }
     }
 
-    fn strike(book: &mut FaultBook, request: &Request) -> Option<Fault> {
-        book.strike(&Subject {
+    fn strike(rules: &mut FaultRules, request: &Request) -> Option<Fault> {
+        rules.strike(&Subject {
             request,
-            face: Face::Api,
+            face: PublicPort::Api,
             route: Some(Route::List),
             secret_path: Some("/b".to_owned()),
             key: None,
@@ -157,31 +157,35 @@ mod tests {
             (json!({"key": "K"}), false),
         ] {
             let rule = json!([{"match": matching, "fault": {"kind": "hang"}}]);
-            assert_eq!(strike(&mut book(rule).unwrap(), &list).is_some(), strikes, "{matching}");
+            assert_eq!(
+                strike(&mut rules_of(rule).unwrap(), &list).is_some(),
+                strikes,
+                "{matching}"
+            );
         }
     }
 
     #[test]
     fn rule_applies_after_its_delay_for_its_count() {
-        let mut book = book(json!([
+        let mut rules = rules_of(json!([
             {"match": {"method": "get", "pathPrefix": "/a"}, "fault": {"kind": "hang"},
              "after": 1, "times": 1},
             {"fault": {"kind": "maintenance"}},
         ]))
         .unwrap();
-        assert_eq!(strike(&mut book, &request("GET", "/a")), None);
-        assert_eq!(strike(&mut book, &request("GET", "/b")), None);
-        assert_eq!(strike(&mut book, &request("GET", "/a/x")), Some(Fault::Hang));
-        assert_eq!(strike(&mut book, &request("GET", "/a")), None);
-        assert_eq!(strike(&mut book, &request("POST", "/a")), Some(Fault::Maintenance));
-        let shown = serde_json::to_value(&book.rules).unwrap();
+        assert_eq!(strike(&mut rules, &request("GET", "/a")), None);
+        assert_eq!(strike(&mut rules, &request("GET", "/b")), None);
+        assert_eq!(strike(&mut rules, &request("GET", "/a/x")), Some(Fault::Hang));
+        assert_eq!(strike(&mut rules, &request("GET", "/a")), None);
+        assert_eq!(strike(&mut rules, &request("POST", "/a")), Some(Fault::Maintenance));
+        let shown = serde_json::to_value(&rules.rules).unwrap();
         assert_eq!((&shown[0]["seen"], &shown[0]["hits"]), (&json!(3), &json!(1)));
     }
 
     #[test]
     fn refusal_takes_no_conditions_and_unknown_fields_are_errors() {
-        assert!(book(json!([{"fault": {"kind": "refuse"}}])).unwrap().refuses(Face::Api));
-        assert!(book(json!([{"fault": {"kind": "refuse"}, "times": 1}])).is_err());
+        assert!(rules_of(json!([{"fault": {"kind": "refuse"}}])).unwrap().refuses(PublicPort::Api));
+        assert!(rules_of(json!([{"fault": {"kind": "refuse"}, "times": 1}])).is_err());
         let typo = json!({"fault": {"kind": "delay", "seconds": 1}});
         assert!(serde_json::from_value::<Rule>(typo).is_err());
     }

@@ -1,18 +1,18 @@
-//! What psi says and writes: logs, messages, reports and files.
+//! Secrets in logs, messages, reports and files.
 
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
+use super::canaries::{Canaries, canary};
 use super::echo::{Answer, Echo, Shape, quoting};
-use super::sought::{Canaries, canary};
 use psi_harness::{
     BROKEN_ANSWERS, Config, FakeInfisical, Instance, Outcome, Start, id, program, reference,
     repository, run, seed,
 };
 
-/// An instance full of canaries, and all that was said in it.
+/// An instance full of canaries, and everything that it printed.
 struct Scenario {
     infisical: FakeInfisical,
     instance: Instance,
@@ -20,7 +20,7 @@ struct Scenario {
     value: String,
     literal: String,
     client_secret: String,
-    said: Vec<(String, Vec<u8>)>,
+    outputs: Vec<(String, Vec<u8>)>,
 }
 
 impl Scenario {
@@ -40,29 +40,29 @@ impl Scenario {
         canaries.add("the literal", literal.as_bytes());
         canaries.add("the client secret", client_secret.as_bytes());
         canaries.add("the data key", &key);
-        Self { infisical, instance, canaries, value, literal, client_secret, said: Vec::new() }
+        Self { infisical, instance, canaries, value, literal, client_secret, outputs: Vec::new() }
     }
 
     fn config(&self) -> Config {
         Config::of(&self.infisical).workload("myapp", "/myapp", false)
     }
 
-    /// As talkative as it can be made, by options or by what other programs listen to.
+    /// psid with the most verbose log, by options and by variables of other programs.
     fn psid(&self, format: &str) -> Start {
         let psid = self.instance.psid().args(&["--log-level", "debug", "--log-format", format]);
         psid.env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full")
     }
 
-    /// Calls a program, and takes note of what it says. The outcome is the test's affair.
+    /// Runs a program and records its output. The test ignores its exit status.
     fn call(&mut self, args: &[&str], number: u32, stdin: &str) -> Outcome {
         let driver = self.instance.driver(args).id(id(number)).stdin(stdin);
         let outcome = driver.env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full").run();
         let mut words = outcome.stderr.clone().into_bytes();
-        // The value is what a lookup is for.
+        // A lookup's output is the value itself.
         if !matches!(args[0], "lookup" | "get") || outcome.code != 0 {
             words.extend(&outcome.stdout);
         }
-        self.said.push((format!("what {args:?} said"), words));
+        self.outputs.push((format!("the output of {args:?}"), words));
         outcome
     }
 
@@ -72,7 +72,7 @@ impl Scenario {
         assert_eq!((outcome.code, outcome.stdout.as_slice()), (0, value.as_bytes()));
     }
 
-    /// A lookup that has to ask, a refresh, and the report of both.
+    /// A lookup that makes a request, a refresh, and the reports of both.
     fn ask(&mut self) {
         for args in [
             &["cache", "invalidate", &reference("/myapp", "A")][..],
@@ -84,7 +84,7 @@ impl Scenario {
         }
     }
 
-    /// The same, and whatever else reports.
+    /// The same and all other reports.
     fn go_round(&mut self) {
         self.ask();
         for args in [
@@ -101,7 +101,7 @@ impl Scenario {
         }
     }
 
-    /// Every access token that the fake has seen.
+    /// Adds every access token that the fake has issued.
     fn learn_tokens(&mut self) {
         let mut found = 0;
         for request in self.infisical.log() {
@@ -118,20 +118,20 @@ impl Scenario {
 
     #[track_caller]
     fn nothing_is_on_disk(&self) {
-        let found = self.canaries.below(self.instance.folder(), &self.instance.credentials());
+        let found = self.canaries.below(self.instance.directory(), &self.instance.credentials());
         assert_eq!(found, None);
     }
 
     #[track_caller]
     fn nothing_was_said(&self, log: &str) {
         self.canaries.absent("psid's log", log.as_bytes());
-        for (place, words) in &self.said {
+        for (place, words) in &self.outputs {
             self.canaries.absent(place, words);
         }
     }
 }
 
-/// The faults of the fake, none of which takes its time.
+/// The faults of the fake that take no time.
 fn faults() -> Vec<Value> {
     let plain = BROKEN_ANSWERS.iter().chain(&["maintenance"]);
     let mut faults: Vec<Value> = plain.map(|kind| json!({"kind": kind})).collect();
@@ -152,7 +152,7 @@ fn a_whole_life(format: &str, faults: &[Value]) {
     scenario.call(&["store"], 2, &literal);
     scenario.looks_up(1, &value);
     scenario.looks_up(2, &literal);
-    // Refusals of each kind: something else, nothing, too much, no reference.
+    // Failures of each kind: other content, empty, too large, no reference.
     scenario.call(&["store"], 2, &format!("{literal} other"));
     scenario.call(&["store"], 3, "");
     scenario.call(&["store"], 3, &literal.repeat(20_000));
@@ -172,7 +172,7 @@ fn a_whole_life(format: &str, faults: &[Value]) {
 
     for fault in faults {
         for method in ["POST", "GET"] {
-            // Without a memory of the last fault, this one is met.
+            // Without the remembered refusal, psid meets this fault.
             scenario.instance.forget_refusals();
             psid.reload();
             scenario.infisical.faults(&json!([{"match": {"method": method}, "fault": fault}]));
@@ -180,7 +180,7 @@ fn a_whole_life(format: &str, faults: &[Value]) {
             scenario.infisical.heal();
         }
     }
-    // A new psid has no memory of a rate limit either, and asks at once.
+    // A new psid does not remember a rate limit and makes a request at once.
     scenario.instance.forget_refusals();
     let faulty = psid.terminate();
     let mut psid = scenario.psid(format).start();
@@ -196,25 +196,25 @@ fn a_whole_life(format: &str, faults: &[Value]) {
     scenario.looks_up(1, &format!("{value} changed"));
     scenario.learn_tokens();
     let log = faulty + &psid.log();
-    // The faults were met, and the wrong secret too.
+    // The faults and the wrong secret were met.
     assert!(log.contains("captive portal") && log.contains("Invalid credentials"), "{log}");
     scenario.nothing_is_on_disk();
     scenario.nothing_was_said(&log);
 
     let log = psid.terminate();
-    // A lookup would wait for a psid to come back.
+    // A lookup would wait for psid to return.
     for args in [&["cache", "status"][..], &["cache", "refresh"], &["health"]] {
         scenario.call(args, 1, "");
     }
     scenario.nothing_is_on_disk();
     scenario.nothing_was_said(&log);
 
-    // The same searches find what is there.
+    // The same searches find a planted secret.
     std::fs::write(scenario.instance.state().join("secrets/planted"), format!("x{value}")).unwrap();
     assert!(
         scenario
             .canaries
-            .below(scenario.instance.folder(), &scenario.instance.credentials())
+            .below(scenario.instance.directory(), &scenario.instance.credentials())
             .is_some()
     );
     assert!(scenario.canaries.below(&scenario.instance.credentials(), Path::new("")).is_some());
@@ -227,12 +227,12 @@ fn no_secret_is_in_logs_messages_or_files() {
 
 #[test]
 fn no_secret_is_in_a_json_log() {
-    // Records are the same in another form: one fault stands for all.
+    // The records of a JSON log have the same content: one fault suffices.
     a_whole_life("json", &[json!({"kind": "captive-portal"})]);
 }
 
-/// What a provider, or something in its place, says in `answers` to a login or to a read; a panic if
-/// psi passes it on. Returns the log, for proof that the answers were met.
+/// Answers a login or a read by each of `answers`; panics if psi repeats one. Returns the log,
+/// which proves that psid received them.
 #[track_caller]
 fn meet(answers: &[Answer]) -> String {
     let mut scenario = Scenario::new();
@@ -256,7 +256,7 @@ fn meet(answers: &[Answer]) -> String {
             assert_ne!(outcome.code, 0, "{answer:?} gave a value");
             scenario.call(&["cache", "refresh"], 1, "");
             scenario.call(&["cache", "status"], 1, "");
-            let (place, words) = scenario.said.last().unwrap();
+            let (place, words) = scenario.outputs.last().unwrap();
             scenario.canaries.absent(&format!("{place} after {answer:?}"), words);
         }
     }
@@ -273,8 +273,8 @@ fn answer_of_a_proxy_is_not_quoted() {
     }
 }
 
-/// Infisical says in its own words what was wrong, and they are worth telling; but not what it
-/// quotes of a request, which is the token or the client secret.
+/// Infisical's messages are useful and are repeated, except for quotes of a request, which are the
+/// token or the client secret.
 #[test]
 fn request_quoted_by_infisical_is_not_repeated() {
     let answers =
@@ -285,8 +285,8 @@ fn request_quoted_by_infisical_is_not_repeated() {
     assert!(log.contains("Infisical answers 400 Oops"), "{log}");
 }
 
-/// A client secret in the config itself is allowed, and warned of. Whatever is wrong around it, the
-/// line at fault is named and not shown.
+/// A client secret in the config itself is accepted with a warning. An error in the config names
+/// the line and does not print it.
 #[test]
 fn client_secret_in_the_config_is_not_displayed() {
     let mut scenario = Scenario::new();
@@ -314,7 +314,7 @@ fn client_secret_in_the_config_is_not_displayed() {
     ]
     .map(|line| with(&line));
     scenario.instance.configure(&good);
-    // By hand, beside the running one.
+    // As a command, beside the running psid.
     let psid = |scenario: &Scenario, args: &[&str]| {
         let mut command = Command::new(program("psid"));
         command.arg("--config").arg(scenario.instance.config()).args(args).env_clear();
@@ -323,7 +323,7 @@ fn client_secret_in_the_config_is_not_displayed() {
     let check = |scenario: &mut Scenario| {
         let Outcome { code, stdout, stderr } = run(psid(scenario, &["check"]), b"");
         let words = [stdout, stderr.into_bytes()].concat();
-        scenario.said.push(("what psid check said".into(), words));
+        scenario.outputs.push(("the output of psid check".into(), words));
         code
     };
     assert_eq!(check(&mut scenario), 0);
@@ -339,23 +339,26 @@ fn client_secret_in_the_config_is_not_displayed() {
         scenario.go_round();
         let Outcome { code, stderr, .. } = run(psid(&scenario, &["--log-level", "debug"]), b"");
         assert_eq!(code, 65, "{stderr}");
-        scenario.said.push(("psid's last words".into(), stderr.into_bytes()));
+        scenario.outputs.push(("psid's stderr".into(), stderr.into_bytes()));
     }
     let log = running.terminate();
     scenario.nothing_was_said(&log);
-    // The search finds it in the file that it is in.
+    // The search finds it in the config file.
     assert!(
-        scenario.canaries.below(&scenario.instance.folder().join("etc"), Path::new("")).is_some()
+        scenario
+            .canaries
+            .below(&scenario.instance.directory().join("etc"), Path::new(""))
+            .is_some()
     );
 }
 
-/// A unit's text is for everybody to read, and `systemctl show` tells its variables to everybody.
+/// Every user can read a unit's text, and its variables by `systemctl show`.
 #[test]
 fn shipped_units_contain_no_secret() {
     let units = repository().join("contrib/systemd");
     let mut seen = 0;
-    let folders = [units.join("user"), units.join("psid.service.d"), units];
-    for unit in folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()) {
+    let directories = [units.join("user"), units.join("psid.service.d"), units];
+    for unit in directories.iter().flat_map(|directory| std::fs::read_dir(directory).unwrap()) {
         let path = unit.unwrap().path();
         if path.is_dir() {
             continue;

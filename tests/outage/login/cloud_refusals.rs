@@ -1,4 +1,4 @@
-//! A cloud that has nothing to vouch for, and an Infisical that does not take what it is given.
+//! Clouds without an identity, and logins that Infisical refuses.
 
 use serde_json::{Value, json};
 
@@ -49,7 +49,7 @@ fn missing_machine_identity_is_reported() {
     }
 }
 
-/// Infisical's own word: this identity may not. That says nothing of a secret.
+/// Infisical refuses the identity, which is no statement about a secret.
 #[test]
 fn refused_identity_is_no_denial_and_is_retried_rarely() {
     for (method, settings, words) in [
@@ -95,7 +95,7 @@ fn refused_identity_is_no_denial_and_is_retried_rarely() {
 /// Newer servers refuse an identity that anybody in the cloud could be: the message names the binding to make.
 #[test]
 fn missing_trust_binding_is_named_with_its_values() {
-    for (method, settings, words, binding) in [
+    for (method, settings, text, binding) in [
         (
             AWS,
             json!({}),
@@ -115,11 +115,11 @@ fn missing_trust_binding_is_named_with_its_values() {
         let psid = machine.instance.start();
         for key in ["A", "B"] {
             let line = machine.instance.driver(&["get", &reference("/myapp", key)]).fails(75);
-            for part in [words, binding, "newer servers refuse an identity that lists neither"] {
+            for part in [text, binding, "newer servers refuse an identity that lists neither"] {
                 assert!(line.contains(part), "{part}: {line}");
             }
         }
-        assert_eq!(machine.logins(), 1, "{words}");
+        assert_eq!(machine.logins(), 1, "{text}");
         assert!(psid.degraded().contains(binding), "{}", psid.degraded());
     }
 }
@@ -137,7 +137,7 @@ fn trust_binding_is_named_for_each_status_of_a_refusal() {
     }
 }
 
-/// The resource of the config is the audience of the token.
+/// The config's resource is the audience of the token.
 #[test]
 fn azure_resource_comes_from_the_config() {
     let settings = json!({"resource": "https://vault.azure.net/"});
@@ -149,7 +149,7 @@ fn azure_resource_comes_from_the_config() {
     assert_eq!(machine.instance.driver(&["get", &reference("/myapp", "A")]).text(), "1");
 }
 
-/// The identity is there, and does not know the method.
+/// The identity exists and does not have the method.
 #[test]
 fn login_method_missing_for_the_identity_is_reported() {
     for (method, words) in [
@@ -165,8 +165,8 @@ fn login_method_missing_for_the_identity_is_reported() {
     }
 }
 
-/// To a signature that AWS does not take, Infisical answers with its catch-all, as it does when it is
-/// broken. The other identities must not suffer from that.
+/// Infisical answers a signature that AWS rejects with the same 500 as an internal error. Other
+/// identities must not be affected.
 #[test]
 fn login_500_is_no_outage_of_infisical() {
     let revoked = json!({"aws": {"revoked": true}});
@@ -191,7 +191,7 @@ fn login_500_is_no_outage_of_infisical() {
     }
 }
 
-/// The project `second` is read by universal-auth.
+/// The project `second` uses universal-auth.
 fn with_a_second_identity(method: Method, settings: &str) -> Machine {
     let mut infisical = seed(&secrets());
     infisical["identities"][0]["methods"] = json!({settings: {}});
@@ -208,14 +208,12 @@ fn with_a_second_identity(method: Method, settings: &str) -> Machine {
     machine
 }
 
-/// A refusal costs no cached value at once: like any other, it must be said twice.
+/// A refusal evicts no cached value at once: like any other, it needs a confirmation.
 #[test]
 fn refused_identity_evicts_no_cached_value() {
     let machine = Machine::of(GCP, &secrets());
     let psid = machine.instance.start();
-    machine.instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-    machine.instance.driver(&["lookup"]).id(id(1)).ok();
-    psid.await_generation_after(0);
+    machine.instance.persist_reference(&psid);
     psid.terminate();
     machine.infisical.cloud(&json!({"tokens": {"forged": true}}));
     let psid = machine.instance.start();

@@ -1,5 +1,5 @@
-//! The job: containers get their secrets, byte for byte, with Infisical and without it, before a
-//! reboot and after it.
+//! Containers get their secrets, byte for byte, with and without Infisical, before and after a
+//! reboot.
 
 use std::collections::BTreeMap;
 use std::net::TcpStream;
@@ -7,11 +7,11 @@ use std::net::TcpStream;
 use serde_json::{Map, Value, json};
 
 use psi_harness::Podman;
-use psi_harness::{FakeInfisical, Instance, Tpm, folder_holds, reference};
+use psi_harness::{FakeInfisical, Instance, Tpm, directory_holds, reference};
 
 type Values = BTreeMap<String, Vec<u8>>;
 
-/// What Infisical holds: any text, and nothing of it may change on its way.
+/// Infisical's values: any text, which must not change on its way.
 fn texts() -> BTreeMap<&'static str, String> {
     let big: String = (0..100_000_u32).map(|number| format!("{number:05}\n")).collect();
     BTreeMap::from([
@@ -28,14 +28,14 @@ fn texts() -> BTreeMap<&'static str, String> {
     ])
 }
 
-/// What only psi holds: any bytes, and as many as podman takes.
+/// psi's literals: any bytes, up to podman's limit.
 fn literals() -> Values {
     let mut random = vec![0; 511_999];
     getrandom::fill(&mut random).unwrap();
     BTreeMap::from([("all_bytes".into(), (0..=255).collect()), ("random".into(), random)])
 }
 
-/// A new container gets each of them as a file, and as a variable what may be one: a variable ends
+/// A new container gets each of them as a file, and as a variable where possible: a variable ends
 /// at a NUL, has a limit in the kernel, and podman makes it UTF-8.
 #[track_caller]
 fn a_new_container_gets(podman: &Podman, values: &Values) {
@@ -54,7 +54,7 @@ fn a_new_container_gets(podman: &Podman, values: &Values) {
     let found = podman.container(&options, &script);
     assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
     for (name, value) in &expected {
-        // Not assert_eq: half a megabyte of bytes tells nobody anything.
+        // Not assert_eq, which would print half a megabyte.
         assert!(found[name] == *value, "{name} has {} bytes of {}", found[name].len(), value.len());
     }
 }
@@ -68,10 +68,10 @@ fn assert_unreachable(infisical: &FakeInfisical) {
 #[test]
 fn containers_start_with_infisical_and_after_a_reboot_without_it() {
     let texts = texts();
-    let folder: Map<String, Value> =
+    let directory: Map<String, Value> =
         texts.iter().map(|(name, text)| ((*name).into(), json!(text))).collect();
     let mut tpm = Tpm::start();
-    let mut infisical = FakeInfisical::with(&json!({"/myapp": folder}));
+    let mut infisical = FakeInfisical::with(&json!({"/myapp": directory}));
     let instance = Instance::of(&infisical);
     instance.take_key();
     let init = instance.driver(&["cache", "init", "--backend", "tpm"]);
@@ -103,7 +103,7 @@ fn containers_start_with_infisical_and_after_a_reboot_without_it() {
     a_new_container_gets(&podman, &values);
     assert_unreachable(&infisical);
 
-    // And when it is there again, what is in RAM is no reason to ask it.
+    // When Infisical is back, cached values cause no request.
     infisical.restart();
     a_new_container_gets(&podman, &values);
     assert_eq!(infisical.log().len(), 0);
@@ -124,15 +124,15 @@ fn literal_is_encrypted_and_survives_a_restart() {
     ]);
     a_new_container_gets(&podman, &values);
     let nowhere = |needle: &[u8]| {
-        assert_eq!(folder_holds(&instance.state(), needle), None);
-        assert_eq!(folder_holds(&podman.secrets_folder(), needle), None);
+        assert_eq!(directory_holds(&instance.state(), needle), None);
+        assert_eq!(directory_holds(&podman.secrets_directory(), needle), None);
     };
     let sealed = || {
         nowhere(literal);
         nowhere(b"db.example");
-        // The same look finds what is no secret: a reference is kept as it is, and so are names.
-        assert!(folder_holds(&instance.state(), b"DB_HOST").is_some());
-        assert!(folder_holds(&podman.secrets_folder(), b"db_pw").is_some());
+        // The same search finds what is no secret: references and names are kept as they are.
+        assert!(directory_holds(&instance.state(), b"DB_HOST").is_some());
+        assert!(directory_holds(&podman.secrets_directory(), b"db_pw").is_some());
     };
     psid.await_generation_after(0);
     sealed();

@@ -1,3 +1,5 @@
+mod deletion;
+
 use std::fs;
 
 use super::trash::RESTORABLE;
@@ -58,7 +60,7 @@ async fn delete(registry: &Arc<Registry>, id: SecretId, at: Now) -> Result<bool,
 }
 
 #[tokio::test]
-async fn a_literal_is_sealed_and_survives() {
+async fn literal_is_sealed_and_read_again() {
     let state = tempfile::tempdir().unwrap();
     open(state.path()).store(ID.parse().unwrap(), literal("hunter2")).await.unwrap();
     let file = fs::read(state.path().join("secrets").join(ID)).unwrap();
@@ -67,7 +69,7 @@ async fn a_literal_is_sealed_and_survives() {
 }
 
 #[tokio::test]
-async fn a_reference_is_kept_as_it_is() {
+async fn reference_is_stored_unchanged() {
     let state = tempfile::tempdir().unwrap();
     let text = r#" {"provider": "infisical", "key":"K"}"#;
     open(state.path()).store(ID.parse().unwrap(), reference(text)).await.unwrap();
@@ -76,9 +78,9 @@ async fn a_reference_is_kept_as_it_is() {
     assert_eq!(value(&open(state.path()), ID).unwrap(), b"infisical key=K");
 }
 
-/// Each reference file, and whether it is read; the key has no part in it.
+/// Reference files, and whether they are read; the key does not matter.
 #[tokio::test]
-async fn a_reference_is_read_if_its_checksum_is_right() {
+async fn reference_is_read_if_its_checksum_is_right() {
     let text = r#"{"provider":"infisical","key":"K"}"#;
     let good = reference_file::encode(ID, text.as_bytes());
     let mut damaged = good.clone();
@@ -108,7 +110,7 @@ async fn a_reference_is_read_if_its_checksum_is_right() {
 }
 
 #[tokio::test]
-async fn a_reference_is_stored_without_a_key() {
+async fn reference_is_stored_without_a_key() {
     let text = r#"{"provider":"infisical","key":"K"}"#;
     for keys in [Keys::None, Keys::Closed] {
         let state = tempfile::tempdir().unwrap();
@@ -120,23 +122,7 @@ async fn a_reference_is_stored_without_a_key() {
 }
 
 #[tokio::test]
-async fn what_was_deleted_and_damaged_is_not_restored() {
-    let state = tempfile::tempdir().unwrap();
-    let registry = open(state.path());
-    let id = ID.parse().unwrap();
-    registry.store(id, literal("hunter2")).await.unwrap();
-    delete(&registry, id, time(Duration::ZERO)).await.unwrap();
-    let grave = state.path().join("deleted").join(ID);
-    let mut file = fs::read(&grave).unwrap();
-    file[30] ^= 1;
-    fs::write(&grave, file).unwrap();
-    let restored = registry.restore(id).await;
-    assert!(matches!(restored, Err(RegistryError::Invalid(why)) if why.contains("tampered")));
-    assert!(grave.exists() && registry.get(id).is_none());
-}
-
-#[tokio::test]
-async fn an_id_means_one_thing() {
+async fn id_is_registered_for_one_secret() {
     let state = tempfile::tempdir().unwrap();
     let registry = open(state.path());
     let id = ID.parse().unwrap();
@@ -149,7 +135,7 @@ async fn an_id_means_one_thing() {
 }
 
 #[tokio::test]
-async fn without_a_key_a_literal_is_refused_and_nothing_is_written() {
+async fn literal_without_a_key_is_refused_and_not_written() {
     let state = tempfile::tempdir().unwrap();
     let registry = Arc::new(Registry::open(state.path(), Keys::None));
     let stored = registry.store(ID.parse().unwrap(), literal("hunter2")).await;
@@ -158,7 +144,7 @@ async fn without_a_key_a_literal_is_refused_and_nothing_is_written() {
 }
 
 #[tokio::test]
-async fn a_literal_waits_for_its_key() {
+async fn literal_is_readable_once_the_key_is_unlocked() {
     let state = tempfile::tempdir().unwrap();
     open(state.path()).store(ID.parse().unwrap(), literal("hunter2")).await.unwrap();
     let registry = Registry::open(state.path(), Keys::None);
@@ -168,7 +154,7 @@ async fn a_literal_waits_for_its_key() {
 }
 
 #[tokio::test]
-async fn a_literal_under_another_id_is_refused() {
+async fn literal_under_another_id_is_refused() {
     let state = tempfile::tempdir().unwrap();
     open(state.path()).store(ID.parse().unwrap(), literal("hunter2")).await.unwrap();
     let directory = state.path().join("secrets");
@@ -178,26 +164,7 @@ async fn a_literal_under_another_id_is_refused() {
 }
 
 #[tokio::test]
-async fn what_was_deleted_is_restorable_for_ten_minutes() {
-    let state = tempfile::tempdir().unwrap();
-    let registry = open(state.path());
-    let id = ID.parse().unwrap();
-    registry.store(id, literal("hunter2")).await.unwrap();
-    assert!(delete(&registry, id, time(Duration::ZERO)).await.unwrap());
-    assert!(!delete(&registry, id, time(Duration::ZERO)).await.unwrap());
-    assert!(value(&registry, ID).is_none());
-    let minute = Duration::from_secs(60);
-    registry.purge(time(minute));
-    assert_eq!(registry.restorable(time(minute)).unwrap(), [(id, 9 * minute)]);
-    registry.restore(id).await.unwrap();
-    assert_eq!(value(&registry, ID).unwrap(), b"hunter2");
-    delete(&registry, id, time(Duration::ZERO)).await.unwrap();
-    registry.purge(time(11 * minute));
-    assert!(matches!(registry.restore(id).await, Err(RegistryError::NothingDeleted)));
-}
-
-#[tokio::test]
-async fn an_unreadable_folder_is_not_an_empty_one_and_heals() {
+async fn unreadable_directory_is_not_empty_and_is_read_again() {
     let state = tempfile::tempdir().unwrap();
     let id = ID.parse().unwrap();
     open(state.path()).store(id, literal("one")).await.unwrap();
@@ -219,7 +186,7 @@ async fn an_unreadable_folder_is_not_an_empty_one_and_heals() {
     registry.reload_unreadable();
     assert!(!registry.has_unreadable());
     assert_eq!(value(&registry, ID).unwrap(), b"one");
-    // What was read once is served whatever becomes of the directory.
+    // A registration in RAM is served whatever happens to the directory.
     fs::rename(&directory, &away).unwrap();
     fs::write(&directory, "no directory").unwrap();
     registry.unlock(keyring());
@@ -227,56 +194,8 @@ async fn an_unreadable_folder_is_not_an_empty_one_and_heals() {
     unreadable(registry.find(OTHER.parse().unwrap()).map(drop));
 }
 
-/// The same for `deleted`, and for a single file.
 #[tokio::test]
-async fn an_unreadable_trash_or_file_proves_nothing() {
-    let state = tempfile::tempdir().unwrap();
-    let (id, other): (SecretId, SecretId) = (ID.parse().unwrap(), OTHER.parse().unwrap());
-    let registry = open(state.path());
-    registry.store(id, literal("one")).await.unwrap();
-    registry.store(other, literal("two")).await.unwrap();
-    assert!(delete(&registry, id, time(Duration::ZERO)).await.unwrap());
-    let (trash, file) = (state.path().join("deleted"), state.path().join("secrets").join(OTHER));
-    for path in [&trash, &file] {
-        fs::rename(path, state.path().join("away")).unwrap();
-        // A file in place of a directory, and a directory in place of a file.
-        match path == &trash {
-            true => fs::write(path, "").unwrap(),
-            false => fs::create_dir(path).unwrap(),
-        }
-        let registry = open(state.path());
-        assert!(registry.has_unreadable());
-        if path == &trash {
-            assert!(matches!(
-                registry.restorable(time(Duration::ZERO)),
-                Err(RegistryError::Unreadable(_))
-            ));
-            assert!(matches!(
-                registry.restore(id).await,
-                Err(RegistryError::Unreadable(_) | RegistryError::Storage(_))
-            ));
-        } else {
-            assert!(matches!(registry.get(other), Some(Registered::Unreadable(_))));
-            assert!(matches!(
-                registry.store(other, literal("two")).await,
-                Err(RegistryError::Unreadable(_))
-            ));
-        }
-        let _ = fs::remove_file(path).or_else(|_| fs::remove_dir(path));
-        fs::rename(state.path().join("away"), path).unwrap();
-        registry.reload_unreadable();
-        assert!(!registry.has_unreadable());
-    }
-    let registry = open(state.path());
-    registry.restore(id).await.unwrap();
-    assert_eq!(
-        (value(&registry, ID).unwrap(), value(&registry, OTHER).unwrap()),
-        (b"one".into(), b"two".into())
-    );
-}
-
-#[tokio::test]
-async fn a_file_that_cannot_be_read_again_does_not_take_a_known_secret_away() {
+async fn secret_in_ram_stays_when_its_file_becomes_unreadable() {
     let state = tempfile::tempdir().unwrap();
     let id = ID.parse().unwrap();
     let registry = open(state.path());
@@ -288,79 +207,9 @@ async fn a_file_that_cannot_be_read_again_does_not_take_a_known_secret_away() {
     assert_eq!(value(&registry, ID).unwrap(), b"one");
 }
 
-#[tokio::test]
-async fn nothing_is_deleted_while_nothing_could_be_stored() {
-    let state = tempfile::tempdir().unwrap();
-    let (id, other) = (ID.parse().unwrap(), OTHER.parse().unwrap());
-    let text = r#"{"provider":"infisical","key":"K"}"#;
-    open(state.path()).store(id, reference(text)).await.unwrap();
-    let closed = open_with(state.path(), Keys::Closed);
-    let refused = delete(&closed, id, time(Duration::ZERO)).await;
-    assert!(matches!(refused, Err(RegistryError::Irreplaceable(kept, _)) if kept == id));
-    // Podman goes on with the store of `secret create --replace`.
-    let stored = closed.store(other, reference(text)).await;
-    assert!(matches!(stored, Err(RegistryError::Paused)), "{stored:?}");
-    assert!(value(&open(state.path()), ID).is_some());
-    assert!(
-        !delete(&closed, other, time(Duration::ZERO)).await.unwrap(),
-        "an unknown id is no error"
-    );
-    assert!(closed.delete(id, time(Duration::ZERO), true).await.unwrap(), "force deletes");
-    // Without a backend nobody waits for a key.
-    let without = open_with(state.path(), Keys::None);
-    without.store(other, reference(text)).await.unwrap();
-    assert!(delete(&without, other, time(Duration::ZERO)).await.unwrap());
-}
-
-#[tokio::test(start_paused = true)]
-async fn stores_rest_for_two_seconds_after_a_refused_delete() {
-    let state = tempfile::tempdir().unwrap();
-    let (id, other) = (ID.parse().unwrap(), OTHER.parse().unwrap());
-    let text = r#"{"provider":"infisical","key":"K"}"#;
-    let closed = open_with(state.path(), Keys::Closed);
-    closed.store(id, reference(text)).await.unwrap();
-    assert!(delete(&closed, id, time(Duration::ZERO)).await.is_err());
-    tokio::time::advance(Duration::from_millis(1_900)).await;
-    assert!(matches!(closed.store(other, reference(text)).await, Err(RegistryError::Paused)));
-    tokio::time::advance(Duration::from_millis(200)).await;
-    closed.store(other, reference(text)).await.unwrap();
-}
-
-/// Somebody sets the wall clock forward by a day, and back: neither ends the ten minutes, nor prolongs them.
-#[tokio::test]
-async fn a_step_of_the_wall_clock_neither_empties_nor_keeps_the_trash() {
-    let state = tempfile::tempdir().unwrap();
-    let registry = open(state.path());
-    let id = ID.parse().unwrap();
-    registry.store(id, literal("hunter2")).await.unwrap();
-    let deleted_at = time(Duration::ZERO);
-    assert!(delete(&registry, id, deleted_at).await.unwrap());
-    let minute = Duration::from_secs(60);
-    let day = Duration::from_secs(86_400);
-    let stepped = Now { wall: deleted_at.wall.after(day), ..time(minute) };
-    registry.purge(stepped);
-    assert_eq!(registry.restorable(stepped).unwrap(), [(id, 9 * minute)]);
-    registry.purge(Now { wall: deleted_at.wall.before(day), ..time(11 * minute) });
-    assert!(!state.path().join("deleted").join(ID).exists());
-}
-
-#[tokio::test]
-async fn what_was_deleted_a_moment_ago_is_told_from_what_never_was() {
-    let state = tempfile::tempdir().unwrap();
-    let registry = open(state.path());
-    let id = ID.parse().unwrap();
-    registry.store(id, literal("hunter2")).await.unwrap();
-    assert!(delete(&registry, id, time(Duration::ZERO)).await.unwrap());
-    for registry in [&registry, &open(state.path())] {
-        assert!(matches!(registry.find(id), Err(RegistryError::Deleted(_))));
-        let unknown = registry.find(OTHER.parse().unwrap());
-        assert!(matches!(unknown, Err(RegistryError::NotRegistered)));
-    }
-}
-
 /// Root runs psid's commands by hand, in the state directory of another user.
 #[tokio::test]
-async fn what_root_makes_belongs_to_the_owner_of_the_state() {
+async fn file_made_by_root_belongs_to_the_owner_of_the_state() {
     use std::os::unix::fs::MetadataExt;
     if !nix::unistd::geteuid().is_root() {
         return;
@@ -387,17 +236,6 @@ async fn what_root_makes_belongs_to_the_owner_of_the_state() {
     }
 }
 
-#[tokio::test]
-async fn a_secret_whose_file_is_lost_can_be_deleted() {
-    let state = tempfile::tempdir().unwrap();
-    let registry = open(state.path());
-    let id = ID.parse().unwrap();
-    registry.store(id, literal("one")).await.unwrap();
-    fs::remove_file(state.path().join("secrets").join(ID)).unwrap();
-    assert!(delete(&registry, id, time(Duration::ZERO)).await.unwrap());
-    assert!(registry.get(id).is_none());
-}
-
 /// N11: the Python PSI listed `cache.enc` as a secret, and a store could overwrite it.
 #[tokio::test]
 async fn n11_only_ids_are_secrets() {
@@ -414,7 +252,7 @@ async fn n11_only_ids_are_secrets() {
 }
 
 #[tokio::test]
-async fn references_are_taken_over_where_their_id_is_free() {
+async fn references_are_imported_under_free_ids() {
     let state = tempfile::tempdir().unwrap();
     let registry = open(state.path());
     let (taken, deleted) = ("1".repeat(25), "2".repeat(25));
@@ -437,7 +275,7 @@ async fn references_are_taken_over_where_their_id_is_free() {
 }
 
 #[tokio::test]
-async fn a_reference_is_repointed_in_place_and_a_literal_never() {
+async fn reference_is_repointed_and_a_literal_is_not() {
     let state = tempfile::tempdir().unwrap();
     let registry = open(state.path());
     let (id, other) = (ID.parse().unwrap(), OTHER.parse().unwrap());

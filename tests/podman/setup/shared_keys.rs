@@ -1,11 +1,12 @@
-//! Sources that have a key in common, while one of them does not answer.
+//! Sources with a common key, while one of them does not answer.
 
 use serde_json::json;
 
 use psi_harness::seed;
 use psi_harness::{Host, workload};
 
-/// What a source gives may be shadowed by the one that is out, and a registration outlives the outage.
+/// The unavailable source may shadow the values of the others, and a registration outlives the
+/// outage.
 #[test]
 fn source_in_an_outage_keeps_its_secrets() {
     let mut host = Host::of(
@@ -15,7 +16,7 @@ fn source_in_an_outage_keeps_its_secrets() {
     host.set_up(&[]);
     assert_eq!(host.lookup("myapp--B"), "mine");
     let (ids, text) = (host.ids(), host.drop_in("myapp"));
-    // A cold cache, a folder that answers 404, and another one with a new key.
+    // A cold cache, a directory that answers 404, and another one with a new key.
     let common = json!({"A": "common", "B": "common", "C": "common"});
     host.stop_psid();
     std::fs::remove_file(host.instance.cache()).unwrap();
@@ -23,16 +24,20 @@ fn source_in_an_outage_keeps_its_secrets() {
     host.start_psid();
     for _ in 0..2 {
         let outcome = host.setup(&["--prune"]).run();
-        let told = String::from_utf8(outcome.stdout).unwrap();
-        assert_eq!(outcome.code, 75, "{told}{}", outcome.stderr);
-        assert!(told.contains("warning: myapp--B stays as it is"), "{told}");
-        assert!(told.contains("warning: myapp--C is not registered"), "{told}");
+        let output = String::from_utf8(outcome.stdout).unwrap();
+        assert_eq!(outcome.code, 75, "{output}{}", outcome.stderr);
+        assert!(output.contains("warning: myapp--B stays as it is"), "{output}");
+        assert!(output.contains("warning: myapp--C is not registered"), "{output}");
         assert_eq!((host.ids(), host.drop_in("myapp")), (ids.clone(), text.clone()));
     }
     let whole = json!({"/common": common, "/myapp": {"B": "mine"}});
     host.infisical.control("PUT", "/state", &seed(&whole));
-    let told = host.set_up(&[]);
-    assert_eq!((&told["podman_writes"], &told["psid_writes"]), (&json!(1), &json!(0)), "{told}");
+    let report = host.set_up(&[]);
+    assert_eq!(
+        (&report["podman_writes"], &report["psid_writes"]),
+        (&json!(1), &json!(0)),
+        "{report}"
+    );
     assert_eq!(
         (host.lookup("myapp--B"), host.lookup("myapp--C")),
         ("mine".into(), "common".into())

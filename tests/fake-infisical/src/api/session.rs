@@ -1,4 +1,4 @@
-//! What every write needs: what the body says, whether it is allowed, and the folder it is for.
+//! The common part of all writes: the body's fields, the permission and the folder.
 
 use super::call::{Call, ProjectReference, membership};
 use super::error::ApiError;
@@ -7,7 +7,7 @@ use super::read::plain_path;
 use crate::auth::jwt::Claims;
 use crate::dialect::{Api, Dialect};
 use crate::fake::FakeInfisical;
-use crate::secrets::write::{Draft, Pen, trimmed};
+use crate::secrets::write::{Draft, Writer, trimmed};
 use crate::state::permission::{Action, Permission};
 use crate::state::project::{Folder, Project};
 use crate::state::secret::{Author, Metadata, Tag};
@@ -20,7 +20,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Of a batch, whose v3 form knew slugs alone at first.
+    /// For a batch, whose v3 form accepted only slugs at first.
     pub fn of_batch(body: &mut Fields, api: Api, by_slug: bool) -> Self {
         if api != Api::V3 || !by_slug {
             return Self::read(body, api);
@@ -44,7 +44,7 @@ impl Place {
     }
 }
 
-/// What Postgres's index takes of a key.
+/// The longest key in Postgres's index.
 const LONGEST_KEY: usize = 2704;
 
 /// A key that the schema allows and the database does not.
@@ -55,7 +55,7 @@ pub fn storable(key: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Must a write bring a value?
+/// Whether a write needs a value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Requirement {
     Value,
@@ -82,7 +82,7 @@ impl Write {
         };
         let new_name = body.text("newSecretName");
         if let Some(name) = &new_name {
-            judge_name(body, "newSecretName", name, dialect);
+            check_name(body, "newSecretName", name, dialect);
         }
         Self {
             key,
@@ -99,8 +99,8 @@ impl Write {
     }
 }
 
-/// Names are judged where one is given; older servers allow fewer.
-pub fn judge_name(fields: &mut Fields, field: &str, name: &str, dialect: Dialect) {
+/// Names are checked if there is one; older servers allow fewer.
+pub fn check_name(fields: &mut Fields, field: &str, name: &str, dialect: Dialect) {
     if name.is_empty() {
         fields.refuse(field, "Secret name cannot be empty.");
     } else if name.contains([':', '/']) {
@@ -110,8 +110,8 @@ pub fn judge_name(fields: &mut Fields, field: &str, name: &str, dialect: Dialect
     }
 }
 
-/// A writer at a folder, admitted to the project.
-pub struct Desk<'a> {
+/// A writer at a folder, who is a member of the project.
+pub struct WriteSession<'a> {
     fake: &'a mut FakeInfisical,
     claims: &'a Claims,
     project: String,
@@ -121,7 +121,7 @@ pub struct Desk<'a> {
     operation: &'static str,
 }
 
-impl<'a> Desk<'a> {
+impl<'a> WriteSession<'a> {
     pub fn open(
         call: &'a mut Call<'_>,
         claims: &'a Claims,
@@ -184,9 +184,9 @@ impl<'a> Desk<'a> {
 
     pub fn change<T>(
         &mut self,
-        change: impl FnOnce(&Pen<'_>, &mut Folder) -> T,
+        change: impl FnOnce(&Writer<'_>, &mut Folder) -> T,
     ) -> Result<T, ApiError> {
-        let pen = Pen {
+        let writer = Writer {
             project: &self.project,
             environment: &self.environment,
             path: &self.path,
@@ -200,7 +200,7 @@ impl<'a> Desk<'a> {
         self.fake.etags.forget(&self.project);
         let project = self.fake.state.project_mut(&self.project);
         match project.and_then(|p| p.folder_mut(&self.environment, &self.path)) {
-            Some(folder) => Ok(change(&pen, folder)),
+            Some(folder) => Ok(change(&writer, folder)),
             None => Err(self.no_folder()),
         }
     }
@@ -210,7 +210,7 @@ impl<'a> Desk<'a> {
     }
 }
 
-/// Tags exist by being on some secret of the project.
+/// A tag exists if some secret of the project has it.
 fn known_tags(project: &Project, ids: &[String]) -> Result<Vec<Tag>, ApiError> {
     let folders = project.secrets.values().flat_map(|folders| folders.values());
     let secrets = folders.flat_map(|folder| folder.secrets.values());
