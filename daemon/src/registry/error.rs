@@ -13,7 +13,8 @@ pub enum RegistryError {
     Exists,
     /// A literal cannot be encrypted: there is no key backend.
     #[error(
-        "there is no key backend to seal a literal with; set backend in [cache], and run `psictl cache init`"
+        "there is no key backend to seal a literal with; `psictl init` sets a new host up, or set backend in [cache] \
+         and run `psictl cache init`"
     )]
     NoBackend,
     /// A literal cannot be encrypted: the key is not unlocked.
