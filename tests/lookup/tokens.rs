@@ -61,7 +61,10 @@ fn wrong_client_secret_is_not_tried_at_every_lookup() {
             line.contains("Infisical answers 401 UnauthorizedError: Invalid credentials"),
             "{line}"
         );
-        assert!(line.contains("; seal a new client secret with `systemd-creds "), "{line}");
+        assert!(
+            line.contains("; seal a new client secret with `psictl seal infisical-client-secret`"),
+            "{line}"
+        );
         assert!(!line.contains("wrong"), "{line}");
     }
     assert_eq!(infisical.logins(), 1);
