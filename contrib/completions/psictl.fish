@@ -93,6 +93,7 @@ complete -c psictl -n "__fish_psictl_using_subcommand init" -l workload -d 'A wo
 complete -c psictl -n "__fish_psictl_using_subcommand init" -l program -d 'The permanent path of psi-driver (default: the one of `psictl install`)' -r -F
 complete -c psictl -n "__fish_psictl_using_subcommand init" -l allow-http -d 'Allow plain http to another host, which sends every secret in plaintext'
 complete -c psictl -n "__fish_psictl_using_subcommand init" -l no-recovery-key -d 'Create no recovery key'
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l start -d 'Start the workloads\' units at the end, again those that run, so that their containers have the secrets'
 complete -c psictl -n "__fish_psictl_using_subcommand init" -s y -l yes -d 'Ask for no confirmation; without a terminal it is required'
 complete -c psictl -n "__fish_psictl_using_subcommand init" -l dry-run -d 'Print the steps and their commands, and change nothing'
 complete -c psictl -n "__fish_psictl_using_subcommand init" -l json -d 'Print JSON at the end, and ask nothing'

@@ -9,6 +9,8 @@
 
 mod by_flags;
 mod dialog;
+mod interruption;
 mod mistakes;
+mod readme;
 mod seal;
 mod staged_host;

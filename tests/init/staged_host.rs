@@ -35,8 +35,12 @@ impl StagedHost {
     }
 
     pub(crate) fn with(tpm: With) -> Self {
-        let infisical =
-            FakeInfisical::with(&json!({"/myapp": {"DB_HOST": "db.internal", "TOKEN": "t0ken"}}));
+        let secrets = json!({"/myapp": {"DB_HOST": "db.internal", "TOKEN": "t0ken"}});
+        Self::of(FakeInfisical::with(&secrets), tpm)
+    }
+
+    /// A host beside this Infisical.
+    pub(crate) fn of(infisical: FakeInfisical, tpm: With) -> Self {
         let folder = tempfile::Builder::new().prefix("psi-host-").tempdir_in("/tmp").unwrap();
         let tpm = (tpm == With::Tpm).then(Tpm::start);
         let mut enter = Command::new("unshare");
@@ -104,9 +108,14 @@ impl StagedHost {
     /// A file that is at this path inside the host too: /tmp is shared.
     pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
         // The folder itself is covered by a mount inside.
-        let path = PathBuf::from(format!("{}-{name}", self.folder.path().display()));
+        let path = PathBuf::from(self.files_prefix() + name);
         fs::write(&path, text).unwrap();
         path
+    }
+
+    /// What the paths of [`Self::file`] begin with.
+    pub(crate) fn files_prefix(&self) -> String {
+        format!("{}-", self.folder.path().display())
     }
 
     /// The flags of an admin who knows everything.
@@ -180,7 +189,7 @@ impl Drop for StagedHost {
             "",
         );
         let _ = self.run(&["sh", "-c", "kill $(cat /run/stage/*.pid)"], "");
-        let beside = format!("{}-", self.folder.path().display());
+        let beside = self.files_prefix();
         for entry in fs::read_dir("/tmp").into_iter().flatten().flatten() {
             if entry.path().display().to_string().starts_with(&beside) {
                 let _ = fs::remove_file(entry.path());

@@ -1,6 +1,7 @@
 #!/bin/bash
 # From the package to a quadlet's container with a secret, on a real host: by `psictl init` at a terminal, again by
-# flags, and without a TPM. It counts the commands typed, the words read and the seconds. `make deb` comes before.
+# flags, without a TPM, and as a user; and the system's unit with a broken config. At the end it prints, for each way,
+# the commands typed, the words read and the seconds of the guest's clock. `make deb` comes before.
 . "$(dirname "$(readlink -f "$0")")/host.sh"
 
 "$top/target/debug/fake-infisical" --seed "$here/files/seed.json" >"$work/fake.out" 2>"$work/fake.log" &
@@ -15,6 +16,7 @@ project=$(seeded '.projects[0].id') environment=$(seeded '.projects[0].environme
 path=$(seeded ".projects[0].secrets.$environment | keys[0]")
 key=$(seeded ".projects[0].secrets.$environment[\"$path\"] | keys[0]")
 value=$(seeded ".projects[0].secrets.$environment[\"$path\"][\"$key\"]")
+table=()
 
 busybox_image
 cat >"$work/myapp.container" <<UNIT
@@ -22,24 +24,11 @@ cat >"$work/myapp.container" <<UNIT
 Image=localhost/busybox:1
 ContainerName=myapp
 Network=none
+StopSignal=KILL
 Exec=sh -c 'test -n "\$\$$key" && sleep 1000000'
+[Install]
+WantedBy=multi-user.target default.target
 UNIT
-prepare() {
-    [ -z "$started" ] || "$vm" stop
-    start_afresh
-    "$vm" push "$(the_package)" "$work/busybox.tar" "$work/myapp.container" /root/
-    guest 'podman import -q /root/busybox.tar localhost/busybox:1 >/dev/null
-        install -D -m 0644 -t /etc/containers/systemd /root/myapp.container
-        dpkg -i /root/psid_*.deb >/root/dpkg.log 2>&1' || bad "dpkg -i: $(guest 'cat /root/dpkg.log')"
-}
-serves() {
-    guest 'systemctl restart myapp' || bad "myapp: $(guest 'journalctl -u myapp -n 20 --no-pager')"
-    same "the secret in the quadlet's container" "$(guest "podman exec myapp sh -c 'printf %s \"\$$key\"'")" "$value"
-    same 'psictl status' "$(guest 'psictl status >/dev/null; echo $?')" 0
-}
-
-echo '# at a terminal'
-prepare
 cat >"$work/answers" <<ANSWERS
 Infisical's URL|$url
 Login method|
@@ -52,57 +41,124 @@ Directory of its secrets|$path
 Client secret:|$secret
 Continue?|y
 ANSWERS
-cat >"$work/typist" <<'TYPIST'
-# Types the answers at a terminal, and the recovery key that is shown. The screen is /root/screen.
-mkfifo /root/keys
-: >/root/screen
-script -qefc 'psictl init --allow-http' /root/screen </root/keys >/dev/null &
-exec 3>/root/keys
-seen=0
-expect() {
-    until tail -c "+$((seen + 1))" /root/screen | grep -qF -e "$1"; do
-        kill -0 $! 2>/dev/null || exit 1
-        sleep 0.2
-    done
-    seen=$(stat -c %s /root/screen)
+flags="--yes --allow-http --start --api-url $url --client-id $client --client-secret-file client-secret --project myproject=$project:$environment --workload myapp=myproject:$path --recovery-key-file recovery-key"
+
+as() { local user=$1; shift; "$vm" run -u "$user" "$@" </dev/null; }
+# The words that a person reads: without colours, and a line that was overwritten counts once.
+words() { as "${2:-root}" "sed '/^Script /d; s/.*\r\(.\)/\1/; s/\x1b[^a-zA-Z]*[a-zA-Z]//g' $1" | wc -w; }
+# WAY COMMANDS WORDS SECONDS
+measured() { table+=("| $1 | $2 | $3 | $4 |"); ok "$1: $2 commands, $3 words, $4 s"; }
+# USER COMMAND: its output is screen2, its seconds are printed.
+timed() { as "$1" "begin=\$EPOCHREALTIME; $2 >screen2 2>&1 || exit 1; awk \"BEGIN {printf \\\"%.1f\\n\\\", \$EPOCHREALTIME - \$begin}\""; }
+# START...: a new host with podman, the container's image and its quadlet; psi's package lies there.
+prepare() {
+    [ -z "$started" ] || "$vm" stop
+    started=yes
+    "$vm" start --fresh "$@"
+    "$vm" push "$(the_package)" "$work/busybox.tar" "$work/myapp.container" "$work/answers" "$here/typist" /tmp/
+    guest 'mv /tmp/psid_*.deb /tmp/psid.deb; cd /tmp; chmod a+r *; cp answers /root/
+        podman import -q busybox.tar localhost/busybox:1 >/dev/null
+        install -D -m 0644 -t /etc/containers/systemd myapp.container'
 }
-while IFS='|' read -r question answer; do
-    expect "$question"
-    printf '%s\n' "$answer" >&3
-done </root/answers
-expect 'Recovery key: '
-grep -oE '[a-z]{8}(-[a-z]{8}){7}' /root/screen | head -n 1 >&3
-wait $!
-TYPIST
-"$vm" push "$work/answers" "$work/typist" /root/
-begin=$EPOCHREALTIME
-guest 'bash /root/typist' || bad "psictl init: $(guest 'cat /root/screen')"
-took=$(bc <<<"scale=1; ($EPOCHREALTIME - $begin) / 1")
-serves
-ok "commands typed after the installation: psictl init, systemctl restart myapp; words read: $(guest 'wc -w </root/screen'); $took s"
-same 'the client secret on the screen' "$(guest "grep -c '$secret' /root/screen" || true)" 0
+# The words and the seconds of apt.
+install_package() {
+    installed=$(timed root 'apt-get install -y /tmp/psid.deb') || bad "apt install: $(guest cat screen2)"
+    installed_words=$(words screen2)
+    ok "apt install ./psid.deb: $installed_words words, $installed s"
+}
+sum() { awk "BEGIN {printf \"%.1f\", $1 + $2}"; }
+# USER: the user's container has the secret.
+serves() {
+    within 60 as "$1" "podman exec myapp sh -c :" || bad "$1: $(as "$1" 'podman ps -a; journalctl -n 20 --no-pager' | tail -n 30)"
+    same "the secret in $1's container" "$(as "$1" "podman exec myapp sh -c 'printf %s \"\$$key\"'")" "$value"
+    same "psictl status of $1" "$(as "$1" 'psictl status >/dev/null; echo $?')" 0
+}
+
+echo '# at a terminal'
+prepare
+install_package
+took=$(guest "bash /tmp/typist answers screen 'psictl init --allow-http'") || bad "psictl init: $(guest cat screen)"
+serves root
+measured 'apt install, psictl init at a terminal' 2 $((installed_words + $(words screen))) "$(sum "$installed" "$took")"
+table+=("| of which psictl init | 1 | $(words screen) | $took |")
+guest cat screen | tr -d '\r'
+same 'the client secret on the screen' "$(guest "grep -c '$secret' screen" || true)" 0
 same 'config, and who reads it' "$(guest 'stat -c "%a %U %G" /etc/psi/config.toml')" '640 root psi'
+guest "umask 077; printf %s '$secret' >client-secret"
+same 'a second run changes' "$(guest "psictl init --yes --json" | jq .changed)" false
 "$vm" reboot
-same 'after a reboot' "$(guest "psi-driver get myapp--$key")" "$value"
+serves root
+
+echo '# a broken config'
+guest 'cp -a /etc/psi/config.toml good; printf "[cahce]\n" >>/etc/psi/config.toml'
+line=$(guest 'wc -l </etc/psi/config.toml')
+guest 'systemctl restart psid' && bad 'psid starts with a broken config'
+within 10 guest 'systemctl is-failed -q psid.service' || bad "psid.service is $(guest 'systemctl is-active psid.service')"
+text=$(guest 'systemctl show -P StatusText psid.service')
+[[ $text == *"/etc/psi/config.toml:$line:"* ]] || bad "the status text: $text"
+ok "systemctl status: $text"
+same 'systemctl --failed lists' "$(guest 'systemctl --failed --plain --no-legend' | awk '{print $1}' | xargs)" psid.service
+sleep 5
+same 'starts after the one that failed' "$(guest 'systemctl show -P NRestarts psid.service')" 0
+said=$(guest "psi-driver get myapp--$key 2>&1" || true)
+[[ $said == *"config.toml:$line"*'psid check'* ]] || bad "psi-driver: $said"
+ok "psi-driver: $said"
+said=$(guest 'psictl init --yes 2>&1 >/dev/null' || true)
+[[ $said == *"config.toml:$line"* ]] || bad "psictl init: $said"
+guest 'cp -a good /etc/psi/config.toml && systemctl restart psid'
+serves root
+
+echo '# a unit that is masked'
+guest 'systemctl stop psid.service psid.socket; systemctl mask -q psid.service'
+said=$(guest 'psictl init --yes 2>&1 >/dev/null' || true)
+[[ $said == *masked* ]] || bad "masked: $said"
+ok "masked: $said"
+guest 'systemctl unmask -q psid.service; psictl init --yes >/dev/null'
+serves root
 
 echo '# by flags'
 prepare
-guest "umask 077; printf %s '$secret' >/root/client-secret"
-flags="--yes --allow-http --api-url $url --client-id $client --client-secret-file /root/client-secret --project myproject=$project:$environment --workload myapp=myproject:$path --recovery-key-file /root/recovery-key"
-begin=$EPOCHREALTIME
-guest "psictl init $flags >/root/init.out" || bad "psictl init: $(guest 'cat /root/init.out')"
-ok "by flags: $(bc <<<"scale=1; ($EPOCHREALTIME - $begin) / 1") s"
-serves
-same 'a second run changes' "$(guest "psictl init $flags --json" | jq .changed)" false
+install_package
+guest "umask 077; printf %s '$secret' >client-secret"
+took=$(timed root "psictl init $flags") || bad "psictl init: $(guest cat screen2)"
+serves root
+measured 'apt install, psictl init by flags' 2 $((installed_words + $(words screen2))) "$(sum "$installed" "$took")"
+table+=("| of which psictl init | 1 | $(words screen2) | $took |")
+same 'a second run changes' "$(guest "psictl init ${flags/--recovery-key-file recovery-key/}  --json" | jq .changed)" false
+
+echo '# as a user'
+user_has() { as anna "mkdir -p .config/containers/systemd; cp /tmp/myapp.container .config/containers/systemd/; podman import -q /tmp/busybox.tar localhost/busybox:1 >/dev/null; cp /tmp/answers ."; }
+user_has
+said=$(guest "runuser -u anna -- env HOME=/home/anna psictl init --yes 2>&1 >/dev/null" || true)
+[[ $said == *'systemd'*'enable-linger anna'* ]] || bad "without a session: $said"
+ok "without a session: $said"
+took=$(as anna "bash /tmp/typist answers screen 'psictl init --allow-http'") || bad "anna: $(as anna 'cat screen')"
+serves anna
+measured 'psictl init as a user, at a terminal' 1 "$(words screen anna)" "$took"
+as anna cat screen | tr -d '\r'
+[[ $(as anna 'cat screen') == *'loginctl enable-linger anna'* ]] || bad 'lingering is not named'
+same 'the config of anna' "$(as anna 'stat -c "%a %U" .config/psi/config.toml')" '600 anna'
+same "root's container, meanwhile" "$(guest "podman exec myapp sh -c 'printf %s \"\$$key\"'")" "$value"
+same 'a second run changes' "$(as anna 'psictl init --yes --json' | jq .changed)" false
+guest 'loginctl enable-linger anna'
+"$vm" net block
+"$vm" reboot
+serves root
+serves anna
+"$vm" net on
 
 echo '# without a TPM'
-"$vm" stop
-"$vm" start --fresh --no-tpm
-"$vm" push "$(the_package)" /root/
-guest "dpkg -i /root/psid_*.deb >/dev/null 2>&1; umask 077; printf %s '$secret' >/root/client-secret"
-said=$(guest "psictl init $flags 2>&1" && echo 0 || true)
+prepare --no-tpm
+guest "apt-get install -y /tmp/psid.deb >/dev/null 2>&1; umask 077; printf %s '$secret' >client-secret"
+said=$(guest "psictl init $flags 2>&1 >/dev/null" || true)
 [[ $said == *'switch the TPM on in the firmware; without a TPM, `--seal-with host`'* ]] || bad "no TPM: $said"
-ok "no TPM: $(tail -n 1 <<<"$said")"
+ok "no TPM: $said"
 guest "psictl init $flags --seal-with host >/dev/null"
-same 'a secret without a TPM' "$(guest "psi-driver get myapp--$key")" "$value"
+serves root
+user_has
+as anna "umask 077; printf %s '$secret' >client-secret; psictl init $flags >screen2 2>&1" || bad "anna: $(as anna 'cat screen2')"
+serves anna
+
+printf '\n| way | commands typed | words read | seconds |\n| --- | --- | --- | --- |\n'
+printf '%s\n' "${table[@]}"
 echo 'all is well'

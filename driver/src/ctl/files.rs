@@ -16,8 +16,9 @@ const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 pub(crate) fn replace(target: &Path, text: &str) -> io::Result<()> {
     let directory = target.parent().unwrap_or(Path::new("/"));
     create_directory(directory)?;
-    let mut file = NamedTempFile::new_in(directory)?;
-    file.write_all(text.as_bytes())?;
+    let file = NamedTempFile::new_in(directory)?;
+    // By the file itself, whose errors do not name the temporary file.
+    file.as_file().write_all(text.as_bytes())?;
     file.as_file().set_permissions(Permissions::from_mode(0o644))?;
     file.as_file().sync_all()?;
     file.persist(target)?;

@@ -34,6 +34,9 @@ pub(crate) struct SetUpHostOptions {
     /// A workload: the quadlet unit's name without its type, and the project and directory of its secrets
     #[arg(long, value_name = "NAME=PROJECT:/PATH", value_parser = workload)]
     pub(crate) workload: Vec<WorkloadArg>,
+    /// Start the workloads' units at the end, again those that run, so that their containers have the secrets
+    #[arg(long)]
+    pub(crate) start: bool,
     /// Ask for no confirmation; without a terminal it is required
     #[arg(long, short)]
     pub(crate) yes: bool,

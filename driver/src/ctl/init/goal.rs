@@ -109,7 +109,12 @@ impl Goal {
             let file = file.as_deref().filter(|_| !is_retry);
             let present =
                 sealed.as_ref().map(|sealed| SecretBytes::new(sealed.expose_secret().to_vec()));
-            let given = secret(file, (name, flag), sealed, session.terminal.as_ref())?;
+            let is_closed = sealed.is_none() && seal::path(session.paths, name).exists();
+            let given = secret(file, (name, flag), sealed, session.terminal.as_ref());
+            let given = given.map_err(|failure| match failure.exit() {
+                Exit::Usage if is_closed => does_not_open(session, name, flag),
+                _ => failure,
+            })?;
             let is_sealed = present.is_some_and(|present| present.same_as(&given));
             self.credentials.push(Credential { name: name.into(), is_sealed });
             self.secrets.set(name, given);
@@ -255,6 +260,7 @@ impl Goal {
             program_flags: program
                 .map_or_else(String::new, |path| format!(" --program {}", path.display())),
             workloads: self.settings.below("workloads").into_iter().map(str::to_owned).collect(),
+            units: session.units_to_start(&self.settings),
         }
     }
 
@@ -318,10 +324,30 @@ impl Session<'_> {
     }
 }
 
+/// Seals something, to see with which flags that works.
 fn try_to_seal(session: &Session<'_>, wish: &SealWish) -> Result<SealFlags, CliError> {
+    let creds = &session.host.creds;
+    // The first use of the host's key makes it.
+    let first = seal::candidates(creds.version(), creds.scope(), wish).into_iter().next();
+    if let Some(flags) = first.filter(|flags| session.options.dry_run && !flags.needs_tpm()) {
+        return Ok(flags);
+    }
     let trial = SecretBytes::new(b"trial".to_vec());
-    let sealed = seal::seal(&session.host.creds, "psi-init", &trial, wish);
+    let sealed = seal::seal(creds, "psi-init", &trial, wish);
     sealed.map(|(_, flags)| flags).map_err(|failure| failure.with_exit(Exit::BadInput))
+}
+
+/// Of another host, or after the TPM was cleared.
+fn does_not_open(session: &Session<'_>, name: &str, flag: &str) -> CliError {
+    let path = seal::path(session.paths, name);
+    CliError::new(
+        Exit::BadInput,
+        format!(
+            "{} was not sealed by this host, or its TPM was cleared: it does not open",
+            path.display()
+        ),
+        format!("`psictl seal {name}`, or add {flag} FILE; then run `psictl init` again"),
+    )
 }
 
 fn not_sealed(session: &Session<'_>, name: &str) -> CliError {

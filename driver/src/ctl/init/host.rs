@@ -61,11 +61,14 @@ impl Host {
         if scope != Scope::System && !nix::unistd::geteuid().is_root() && !creds.seals_for_users() {
             return Err(creds.no_user_scope());
         }
+        let manager = Manager::of(scope);
+        if let Some(manager) = manager {
+            manager.has_session(scope)?;
+        }
         podman::about().map_err(|failure| {
             let doing = "psi serves podman, and podman does not answer";
             failure.while_doing(doing).with_exit(Exit::BadInput)
         })?;
-        let manager = Manager::of(scope);
         let drop_in = fs::read_to_string(&paths.podman_drop_in);
         let found = Found {
             has_key: paths.sealed_key().exists(),

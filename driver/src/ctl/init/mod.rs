@@ -18,6 +18,7 @@ mod run;
 mod service;
 mod settings;
 mod terminal;
+mod workload_units;
 
 use psi_common::{Exit, Paths, Scope};
 
@@ -58,6 +59,7 @@ pub(crate) fn run(paths: &Paths, options: &SetUpHostOptions) -> Result<(), CliEr
         terminal,
     };
     session.has_service_user()?;
+    session.has_systemd()?;
     session.run()
 }
 
@@ -128,6 +130,18 @@ impl Session<'_> {
             Exit::BadInput,
             "the user psi, as which psid runs, does not exist",
             "install the package psid, or `systemd-sysusers psi.conf && systemd-tmpfiles --create psi.conf`",
+        ))
+    }
+
+    /// The system's psid, and the helper that opens its credentials, are units of systemd.
+    fn has_systemd(&self) -> Result<(), CliError> {
+        if self.host.manager.is_some() || self.psid.service.is_none() {
+            return Ok(());
+        }
+        Err(CliError::new(
+            Exit::BadInput,
+            "systemd does not run here, as in a container or a chroot, and psid and its helper are units of systemd",
+            "run `psictl init` on the host itself, or in a container that boots systemd (podman run --systemd=always)",
         ))
     }
 

@@ -12,15 +12,14 @@ pub(super) fn commands(session: &Session<'_>, goal: &Goal) -> String {
     let workloads = goal.settings.below("workloads");
     let has_quadlet =
         |name: &&&str| session.paths.quadlets.join(format!("{name}.container")).exists();
-    let user = if session.host.manager.is_some() && session.psid.service.is_none() {
-        " --user"
-    } else {
-        ""
-    };
-    let first = match (workloads.iter().find(has_quadlet), workloads.first()) {
-        (Some(name), _) => format!("systemctl{user} restart {name}"),
-        (None, Some(_)) => "podman secret ls    # each is for `podman run --secret NAME`, or Secret=NAME in a quadlet".into(),
-        (None, None) => {
+    let started = session.units_to_start(&goal.settings);
+    let waits = |name: &str| started.iter().all(|unit| unit.name != name || !unit.has_secrets);
+    let first = match (session.host.manager, workloads.iter().find(has_quadlet)) {
+        (Some(manager), Some(name)) => {
+            manager.command(&[if waits(name) { "restart" } else { "status" }, name])
+        }
+        _ if !workloads.is_empty() => "podman secret ls    # each is for `podman run --secret NAME`, or Secret=NAME in a quadlet".into(),
+        _ => {
             let project = goal.settings.below("providers.infisical.projects");
             let project = project.first().copied().unwrap_or("myproject");
             format!(

@@ -21,6 +21,17 @@ const SERVICE_USER: &str = "psi";
 /// A pipe takes this much before anything reads it.
 const MAX_SECRET: usize = 32 << 10;
 
+/// Settings in messages of psid, and the flags that set them.
+const FLAGS: [(&str, &str); 4] = [
+    ("api_url in [providers.infisical]", "--api-url"),
+    ("set allow_http = true", "add --allow-http"),
+    ("set ca_cert in [providers.infisical]", "give --ca-cert"),
+    (
+        "correct the path, or environment in [",
+        "correct the path of --workload, or the environment in [",
+    ),
+];
+
 /// How a psid ended.
 pub(super) struct Finished {
     pub(super) exit: Exit,
@@ -78,8 +89,8 @@ impl<'a> PsidChild<'a> {
         let mut finished = finish(self.command(&config, &args))?;
         if candidate.is_some() {
             let path = config.display().to_string();
-            finished.error = finished.error.replace(&path, "the config");
-            finished.stdout = finished.stdout.replace(&path, "the config");
+            finished.error = of_candidate(&finished.error, &path);
+            finished.stdout = of_candidate(&finished.stdout, &path);
         }
         Ok(finished)
     }
@@ -114,6 +125,31 @@ fn finish(mut command: Command) -> Result<Finished, CliError> {
         }),
         None => Err(psid::unknown_status(output.status)),
     }
+}
+
+/// psid's message about a candidate, which has no path and no lines for a person: a setting is named as the flag that
+/// sets it.
+fn of_candidate(message: &str, path: &str) -> String {
+    let mut text = String::with_capacity(message.len());
+    let mut parts = message.split(path);
+    text.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        let line = part
+            .strip_prefix(':')
+            .map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
+        match line.and_then(|rest| rest.strip_prefix(": ")) {
+            Some(rest) => text.push_str(rest),
+            None => text.extend(["the config", part]),
+        }
+    }
+    for (setting, flag) in FLAGS {
+        text = text.replace(setting, flag);
+    }
+    while let Some((before, rest)) = text.split_once("[providers.infisical.projects.") {
+        let Some((_, after)) = rest.split_once(']') else { break };
+        text = format!("{before}--project{after}");
+    }
+    text
 }
 
 /// A file in RAM that a child inherits.
@@ -177,6 +213,23 @@ mod tests {
     fn in_memory_is_read_back_by_its_path() {
         let file = in_memory("[cache]\n").unwrap();
         assert_eq!(std::fs::read_to_string(path_of(&file)).unwrap(), "[cache]\n");
+    }
+
+    #[test]
+    fn messages_about_a_candidate_name_flags() {
+        let about = |message: &str| of_candidate(message, "/proc/self/fd/3");
+        assert_eq!(about("/proc/self/fd/3 is good"), "the config is good");
+        assert_eq!(
+            about("/proc/self/fd/3:8: plain http; make it https, or set allow_http = true"),
+            "plain http; make it https, or add --allow-http"
+        );
+        assert_eq!(
+            about(
+                "copy it to [providers.infisical.projects.p], or correct api_url in [providers.infisical]"
+            ),
+            "copy it to --project, or correct --api-url"
+        );
+        assert_eq!(about("[providers.infisical.projects."), "[providers.infisical.projects.");
     }
 
     #[test]

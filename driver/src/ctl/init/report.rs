@@ -140,6 +140,7 @@ fn name(kind: &StepKind) -> &'static str {
         StepKind::Prove => "prove",
         StepKind::Refresh => "refresh",
         StepKind::Register => "register",
+        StepKind::StartWorkloads => "start-workloads",
     }
 }
 

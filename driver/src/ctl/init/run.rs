@@ -25,6 +25,8 @@ use crate::error::CliError;
 const START_LIMIT: Duration = Duration::from_secs(90);
 /// How long a person may take to start psid where systemd does not run.
 const BY_HAND_LIMIT: Duration = Duration::from_secs(60);
+/// How long a script may take, that started psid in the background.
+const BY_SCRIPT_LIMIT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Runs the steps after the login, and prints the status and the next commands.
@@ -92,6 +94,7 @@ fn execute(session: &Session<'_>, goal: &Goal, step: &InitStep, report: &Report)
         ),
         StepKind::Refresh => of_psictl(session, &["cache", "refresh"], false),
         StepKind::Register => of_psictl(session, &["setup"], true),
+        StepKind::StartWorkloads => plain(session.start_workloads(&goal.settings)),
     }
 }
 
@@ -169,8 +172,8 @@ fn write_config(session: &Session<'_>, goal: &Goal) -> Result<String, CliError> 
 fn replace_config(session: &Session<'_>, text: &str) -> std::io::Result<()> {
     let path = &session.paths.config;
     let directory = path.parent().unwrap_or(Path::new("/"));
-    let mut file = NamedTempFile::new_in(directory)?;
-    file.write_all(text.as_bytes())?;
+    let file = NamedTempFile::new_in(directory)?;
+    file.as_file().write_all(text.as_bytes())?;
     // Of whatever umask.
     let mode = match &session.psid.service {
         Some(user) => {
@@ -275,6 +278,7 @@ fn start(session: &Session<'_>, goal: &Goal, report: &Report) -> Result<String, 
             start_units(session, manager)?;
             START_LIMIT
         }
+        None if session.terminal.is_none() => BY_SCRIPT_LIMIT,
         None => {
             report.text("  waiting for psid, for at most a minute: start it now, `psid`\n")?;
             BY_HAND_LIMIT
@@ -301,7 +305,7 @@ fn start(session: &Session<'_>, goal: &Goal, report: &Report) -> Result<String, 
 fn start_units(session: &Session<'_>, manager: service::Manager) -> Result<(), CliError> {
     let failed = |why: String| {
         let text = manager.status_text().map_or_else(String::new, |text| format!(" ({text})"));
-        let remedy = "see `journalctl -u psid -n 20`";
+        let remedy = format!("see `{}`", manager.journal("psid"));
         CliError::new(Exit::NoDaemon, format!("starting psid: {why}{text}"), remedy)
     };
     let was_active = manager.is_active();

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use psi_common::Scope;
+use psi_common::{Exit, Scope, passwd};
+
+use crate::error::CliError;
 
 const SERVICE: &str = "psid.service";
 
@@ -20,6 +22,22 @@ impl Manager {
         Path::new("/run/systemd/system").is_dir().then_some(Self { is_user })
     }
 
+    /// Asks the manager of a user for an answer: without a session of that user's own, as after `su`, there is none.
+    pub(super) fn has_session(self, scope: Scope) -> Result<(), CliError> {
+        let Scope::User { uid } = scope else { return Ok(()) };
+        self.call(&["show-environment"]).map(|_| ()).map_err(|why| {
+            let name = passwd::name_of(uid).unwrap_or_else(|| uid.to_string());
+            CliError::new(
+                Exit::BadInput,
+                format!("the user's systemd, which runs psid, does not answer: {why}"),
+                format!(
+                    "log in as {name} by ssh, at the console or with `machinectl shell {name}@`, not by su or sudo, \
+                     and run it there; `loginctl enable-linger {name}` keeps that systemd running"
+                ),
+            )
+        })
+    }
+
     /// The units to enable and start.
     pub(super) fn units(self) -> &'static [&'static str] {
         if self.is_user {
@@ -33,6 +51,11 @@ impl Manager {
     pub(super) fn command(self, args: &[&str]) -> String {
         let user = if self.is_user { " --user" } else { "" };
         format!("systemctl{user} {}", args.join(" "))
+    }
+
+    /// The command that shows the log of a unit.
+    pub(super) fn journal(self, unit: &str) -> String {
+        format!("journalctl{} -u {unit} -n 20", if self.is_user { " --user" } else { "" })
     }
 
     pub(super) fn is_active(self) -> bool {
@@ -62,6 +85,13 @@ impl Manager {
         ))
     }
 
+    /// Whether a unit is active, and since when, in seconds of the wall clock.
+    pub(super) fn active_since(self, unit: &str) -> Option<u64> {
+        let args =
+            ["show", "--timestamp=unix", "--property=ActiveState,ActiveEnterTimestamp", unit];
+        active_since(&self.call(&args).ok()?)
+    }
+
     /// What psid's unit says of itself.
     pub(super) fn status_text(self) -> Option<String> {
         let text = self.call(&["show", "--property=StatusText", "--value", SERVICE]).ok()?;
@@ -69,9 +99,23 @@ impl Manager {
     }
 }
 
+fn active_since(shown: &str) -> Option<u64> {
+    let value = |name| shown.lines().find_map(|line| line.strip_prefix(name));
+    value("ActiveState=").filter(|state| *state == "active")?;
+    value("ActiveEnterTimestamp=@")?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn active_since_is_of_an_active_unit() {
+        let shown = |state| format!("ActiveState={state}\nActiveEnterTimestamp=@1700000000");
+        assert_eq!(active_since(&shown("active")), Some(1_700_000_000));
+        assert_eq!(active_since(&shown("inactive")), None);
+        assert_eq!(active_since("ActiveState=active\nActiveEnterTimestamp="), None);
+    }
 
     #[test]
     fn a_user_s_units_belong_to_the_user_s_manager() {

@@ -8,10 +8,13 @@ use psi_common::{Exit, SecretBytes};
 use super::{Commands, Secret, command, lookup, secrets};
 use crate::error::CliError;
 
+const PREFIX: &str = "psi-probe-";
+
 /// Creates a secret by podman's default driver, checks that it is psi's, compares what its lookup returns, and removes
 /// it, whatever came of it.
 pub(crate) fn probe(commands: &Commands) -> Result<(), CliError> {
-    let name = format!("psi-probe-{:016x}", random());
+    remove_left_ones()?;
+    let name = format!("{PREFIX}{:016x}", random());
     let value =
         SecretBytes::new(format!("probe {:016x}{:016x}\n", random(), random()).into_bytes());
     command::create_by_default(&name, &value)
@@ -22,6 +25,15 @@ pub(crate) fn probe(commands: &Commands) -> Result<(), CliError> {
     });
     let removed = command::remove(&name);
     checked.and(removed)
+}
+
+/// Removes the probes of runs that were killed.
+fn remove_left_ones() -> Result<(), CliError> {
+    let listed = command::secrets()?;
+    let parsed = listed.iter().filter_map(secrets::parse);
+    parsed
+        .filter(|secret| secret.name.starts_with(PREFIX))
+        .try_for_each(|secret| command::remove(&secret.name))
 }
 
 fn check(secret: &Secret, commands: &Commands, value: &SecretBytes) -> Result<(), CliError> {

@@ -54,7 +54,7 @@ impl SystemdCreds {
     }
 
     /// Whose credentials it seals.
-    pub(super) fn scope(&self) -> Scope {
+    pub(in crate::ctl) fn scope(&self) -> Scope {
         self.scope
     }
 

@@ -35,6 +35,7 @@ pub(super) enum StepKind {
     Prove,
     Refresh,
     Register,
+    StartWorkloads,
 }
 
 /// What is to be there at the end, and what of it is there.
@@ -63,6 +64,16 @@ pub(super) struct Target<'a> {
     /// `--program PATH` for `psictl install` and `setup`, if it is not the usual one.
     pub(super) program_flags: String,
     pub(super) workloads: Vec<String>,
+    /// The units of workloads that are to be started.
+    pub(super) units: Vec<WorkloadUnit>,
+}
+
+/// The unit of a workload whose quadlet is there.
+#[derive(Clone, Debug)]
+pub(super) struct WorkloadUnit {
+    pub(super) name: String,
+    /// Whether it was started after its secrets were registered.
+    pub(super) has_secrets: bool,
 }
 
 /// A credential that the config names.
@@ -101,6 +112,7 @@ pub(super) fn plan(target: &Target<'_>) -> Vec<InitStep> {
     if !target.workloads.is_empty() {
         steps.push(target.register());
     }
+    steps.extend(target.start_workloads());
     steps
 }
 
@@ -275,6 +287,19 @@ impl Target<'_> {
             done: None,
             undo: None,
         }
+    }
+
+    fn start_workloads(&self) -> Option<InitStep> {
+        let manager = self.manager.filter(|_| !self.units.is_empty())?;
+        let names: Vec<&str> = self.units.iter().map(|unit| unit.name.as_str()).collect();
+        let all_have = self.units.iter().all(|unit| unit.has_secrets);
+        Some(InitStep {
+            kind: StepKind::StartWorkloads,
+            title: format!("start {}", names.join(", ")),
+            command: manager.command(&[&["restart"], names.as_slice()].concat()),
+            done: (all_have && self.is_served()).then(|| "started since the registration".into()),
+            undo: None,
+        })
     }
 }
 

@@ -25,6 +25,7 @@ fn target<'a>(paths: &'a Paths, found: &'a Found) -> Target<'a> {
         key_sealed_to: "to this host's TPM".into(),
         program_flags: String::new(),
         workloads: vec!["app".into()],
+        units: Vec::new(),
     }
 }
 
