@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use psi_common::{Paths, Scope, SecretId, passwd};
+use psi_common::{Paths, Scope, SecretId};
 use psi_proto::v1::Registration;
 
 use crate::client::{Client, Deadline, Key};
 use crate::ctl::args::GcOptions;
 use crate::ctl::plaintext::Plaintext;
 use crate::ctl::podman::{
-    self, FileDriver, Record, STORE_IN_HOME, Secrets, record_in_home, record_of,
+    self, FileDriver, OfDriver, Record, STORE_IN_HOME, Secrets, homes, record_in_home, record_of,
 };
 use crate::error::CliError;
 
@@ -108,7 +108,7 @@ impl StoreScan {
         for home in homes() {
             let root = home.join(STORE_IN_HOME);
             if !self.has(&root) && !named.contains(root.as_path()) {
-                match record_in_home(&home) {
+                match record_in_home(&home, OfDriver::Any) {
                     Ok(None) => {}
                     record => self.note(&root, record),
                 }
@@ -116,7 +116,7 @@ impl StoreScan {
         }
         for root in named {
             if !self.has(root) {
-                self.note(root, record_of(root));
+                self.note(root, record_of(root, OfDriver::Any));
             }
         }
     }
@@ -147,15 +147,6 @@ impl StoreScan {
         let why = "it has no secret now, but had secrets of psid";
         self.unread.extend(empty.map(|(root, _)| (root, why.to_owned())));
     }
-}
-
-/// The home directories of all users, if this psid serves them.
-fn homes() -> BTreeSet<PathBuf> {
-    if Scope::of_this_process() != Scope::System {
-        return BTreeSet::new();
-    }
-    let homes = passwd::users().unwrap_or_default().into_iter().map(|user| user.home);
-    homes.filter(|home| home.is_absolute()).collect()
 }
 
 /// The rules by which an unknown registration is removed or kept.

@@ -31,6 +31,11 @@ pub(super) fn secrets() -> Result<Vec<Value>, CliError> {
     inspect("secret", &ids)
 }
 
+/// The names of the secrets, one a line.
+pub(super) fn names() -> Result<String, CliError> {
+    Ok(text(&podman(["secret", "ls", "--format", "{{.Name}}"], b"")?))
+}
+
 /// Every container, in the same two steps.
 pub(super) fn containers() -> Result<Vec<Value>, CliError> {
     let ids = text(&podman(["ps", "--all", "--quiet", "--no-trunc"], b"")?);

@@ -89,6 +89,14 @@ impl Directory {
         Ok(Some(File::from(file)))
     }
 
+    /// Creates an empty file if there is none, as podman creates its locks.
+    pub(super) fn create(&self, name: &str) -> io::Result<()> {
+        let flags = SAFE_OPEN | OFlag::O_RDWR | OFlag::O_CREAT;
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR | Mode::S_IRGRP | Mode::S_IROTH;
+        openat(&self.fd, name, flags, mode)?;
+        Ok(())
+    }
+
     /// Replaces a file by one of mode 0600: a crash leaves the old file or the new one. The new one is created in
     /// the same directory, for the rename and for its SELinux label, and belongs to the directory's owner.
     pub(super) fn replace(&self, name: &str, bytes: &SecretBytes) -> io::Result<()> {

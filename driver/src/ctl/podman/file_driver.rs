@@ -2,13 +2,15 @@
 //! (vendor/go.podman.io/common/pkg/secrets/filedriver/filedriver.go).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use psi_common::file_lock::LockMode;
-use psi_common::{SecretBytes, SecretId};
+use psi_common::{SecretBytes, SecretId, SecretString};
 
 use super::Secret;
 use super::directory::Directory;
@@ -104,17 +106,40 @@ impl FileDriver {
 
     fn removed(&self, ids: &BTreeSet<SecretId>) -> io::Result<usize> {
         let Some(directory) = Directory::open(&self.directory)? else { return Ok(0) };
-        let lock = lock::take(&directory, LOCK, LockMode::Exclusive, lock::LIMIT)?;
-        let _podman_waits = lock.ok_or_else(|| io::Error::other(format!("{LOCK} is missing")))?;
+        let _podman_waits = lock_exclusively(&directory)?;
         let Some(text) = directory.read(VALUES, MAX_BYTES)? else { return Ok(0) };
         let mut values = parse(&text)?;
         let before = values.len();
         values.retain(|id, _| !id.parse().is_ok_and(|id| ids.contains(&id)));
         if values.len() < before {
-            let text = serde_json::to_string_pretty(&values)?;
-            directory.replace(VALUES, &SecretBytes::new(text.into_bytes()))?;
+            write(&directory, &values)?;
         }
         Ok(before - values.len())
+    }
+
+    /// Adds values by one write, for podman to read. A value that an id has already is replaced.
+    pub(super) fn put(&self, added: &BTreeMap<SecretId, &SecretBytes>) -> io::Result<()> {
+        let directory = self.make()?;
+        let _podman_waits = lock_exclusively(&directory)?;
+        let text = directory.read(VALUES, MAX_BYTES)?;
+        let mut values = text.as_ref().map_or_else(|| Ok(BTreeMap::new()), parse)?;
+        let encoded = added
+            .iter()
+            .map(|(id, value)| (*id, SecretString::new(STANDARD.encode(value.expose_secret()))));
+        let encoded: Vec<(SecretId, SecretString)> = encoded.collect();
+        values.extend(encoded.iter().map(|(id, value)| (id.as_str(), value.expose_secret())));
+        write(&directory, &values)
+    }
+
+    /// The directory, with its lock, as podman creates them for the first secret of its file driver.
+    fn make(&self) -> io::Result<Directory> {
+        match fs::DirBuilder::new().mode(0o700).create(&self.directory) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let directory = Directory::open(&self.directory)?.ok_or(ErrorKind::NotFound)?;
+        directory.create(LOCK)?;
+        Ok(directory)
     }
 
     /// Reads the file under podman's lock, because podman writes it in place. Without a lock file, podman never
@@ -138,6 +163,26 @@ impl FileDriver {
     }
 }
 
+/// Keeps podman from reading and writing the file.
+fn lock_exclusively(directory: &Directory) -> io::Result<File> {
+    let lock = lock::take(directory, LOCK, LockMode::Exclusive, lock::LIMIT)?;
+    lock.ok_or_else(|| io::Error::other(format!("{LOCK} is missing")))
+}
+
+fn write(directory: &Directory, values: &BTreeMap<&str, &str>) -> io::Result<()> {
+    // Quotes, a colon, a comma, blanks and the line's end of each entry.
+    let length: usize = values.iter().map(|(id, value)| id.len() + value.len() + 12).sum();
+    // Allocated at once: a buffer that grows leaves copies of secrets behind.
+    let mut text = Vec::with_capacity(length + 8);
+    let written = serde_json::to_writer_pretty(&mut text, values);
+    let text = SecretBytes::new(text);
+    written?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(io::Error::other(format!("{VALUES} would be larger than {MAX_BYTES} bytes")));
+    }
+    directory.replace(VALUES, &text)
+}
+
 /// Borrows from the text, so that no copies of values are left behind.
 fn parse(text: &SecretBytes) -> io::Result<BTreeMap<&str, &str>> {
     serde_json::from_slice(text.expose_secret()).map_err(|_| io::Error::other(UNRECOGNIZED_FORMAT))
@@ -145,7 +190,7 @@ fn parse(text: &SecretBytes) -> io::Result<BTreeMap<&str, &str>> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -168,5 +213,33 @@ mod tests {
         assert_eq!(driver.ids().unwrap(), BTreeSet::from([b]));
         fs::write(driver.path(), "[]").unwrap();
         assert!(driver.ids().is_err() && driver.remove(&BTreeSet::from([b])).is_err());
+    }
+
+    #[test]
+    fn put_creates_the_directory_and_keeps_other_values() {
+        let base = tempfile::tempdir().unwrap();
+        let driver = FileDriver::at(&base.path().join("filedriver"));
+        let [a, b] = ["a", "b"].map(|digit| digit.repeat(25).parse::<SecretId>().unwrap());
+        let value = |bytes: &[u8]| SecretBytes::new(bytes.to_vec());
+        let (first, second) = (value(b"\0\xff\r\n"), value(b""));
+        driver.put(&BTreeMap::from([(a, &value(b"old")), (b, &second)])).unwrap();
+        driver.put(&BTreeMap::from([(a, &first)])).unwrap();
+        let values = driver.values(&BTreeSet::from([a, b])).unwrap();
+        assert!(values[&a].same_as(&first) && values[&b].same_as(&second));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(driver.directory()), mode(&driver.path())), (0o700, 0o600));
+        let text = fs::read_to_string(driver.path()).unwrap();
+        assert_eq!(text, format!("{{\n  \"{a}\": \"AP8NCg==\",\n  \"{b}\": \"\"\n}}"));
+    }
+
+    #[test]
+    fn put_leaves_a_file_of_another_format_as_it_is() {
+        let base = tempfile::tempdir().unwrap();
+        let driver = FileDriver::at(base.path());
+        fs::write(driver.path(), "[]").unwrap();
+        let id: SecretId = "a".repeat(25).parse().unwrap();
+        let value = SecretBytes::new(b"x".to_vec());
+        assert!(driver.put(&BTreeMap::from([(id, &value)])).is_err());
+        assert_eq!(fs::read_to_string(driver.path()).unwrap(), "[]");
     }
 }

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use psi_common::Exit;
 use serde_json::Value;
 
+use crate::ctl::args;
 use crate::error::CliError;
 
 pub(crate) use command::{Running, create, remove};
@@ -27,7 +28,9 @@ pub(crate) use directory::Directory;
 pub(crate) use file_driver::FileDriver;
 pub(crate) use lookup::resolve;
 pub(crate) use probe::probe;
-pub(crate) use record::{Record, STORE_IN_HOME, nameless, record_in_home, record_of};
+pub(crate) use record::{
+    OfDriver, Record, STORE_IN_HOME, homes, nameless, record_in_home, record_of,
+};
 pub(crate) use secrets::{Secret, Secrets, duplicate_names, ids};
 pub(crate) use store::Store;
 
@@ -39,9 +42,20 @@ pub(crate) fn secrets() -> Result<Secrets, CliError> {
     parsed.collect()
 }
 
+/// The names of the secrets, by one call of podman.
+pub(crate) fn names() -> Result<Vec<String>, CliError> {
+    Ok(command::names()?.lines().map(str::to_owned).collect())
+}
+
 /// Every container.
 pub(crate) fn containers() -> Result<Vec<Container>, CliError> {
     Ok(command::containers()?.iter().map(Container::of).collect())
+}
+
+/// Whether the caller's PATH has podman.
+pub(crate) fn is_installed() -> bool {
+    let path = args::search_path().unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join("podman").is_file())
 }
 
 /// The place of podman's store, and podman's version.

@@ -82,10 +82,14 @@ pub(super) fn parse(secret: &Value) -> Option<Secret> {
 impl Secret {
     /// Whether its commands are psi's, of this version or version 1.
     pub(crate) fn names_psi(&self) -> bool {
-        let commands = self.options.values();
-        let mut words = commands.flat_map(|text| text.split(|c: char| !c.is_alphanumeric()));
-        self.driver == "shell" && words.any(|word| word == "psi")
+        runs_psi(&self.driver, self.options.values().map(String::as_str))
     }
+}
+
+/// Whether a driver with these options is psi, of this version or version 1.
+pub(super) fn runs_psi<'a>(driver: &str, options: impl Iterator<Item = &'a str>) -> bool {
+    let mut words = options.flat_map(|text| text.split(|c: char| !c.is_alphanumeric()));
+    driver == "shell" && words.any(|word| word == "psi")
 }
 
 /// The ids of some secrets.
