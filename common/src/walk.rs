@@ -53,13 +53,13 @@ enum WalkErrorReason {
 
 /// Opens a directory. A symbolic link on the way is followed only if root alone could have created it.
 pub fn open_directory(path: &Path, trust: Trust) -> Result<OwnedFd, WalkError> {
-    Walk::to(path, Some(trust), false)
+    Walk::along(path, Some(trust), Last::Exists)?.arrive()
 }
 
 /// Opens a directory of any owner, for root's work in the directory of an untrusted user: no link of that user
 /// is followed. `None` if root alone can change the path, so that the path itself can be used.
 pub fn open_directory_of_any_owner(path: &Path) -> Result<Option<OwnedFd>, WalkError> {
-    let walk = Walk::along(path, None, false)?;
+    let walk = Walk::along(path, None, Last::Exists)?;
     if walk.passed.iter().all(|(_, about)| about.st_uid == 0 && protects_names(about)) {
         return Ok(None);
     }
@@ -67,9 +67,19 @@ pub fn open_directory_of_any_owner(path: &Path) -> Result<Option<OwnedFd>, WalkE
 }
 
 /// Opens a directory as [`open_directory`] does, and creates it with mode 0700 if it is missing; its parent
-/// must exist.
-pub fn make_directory(path: &Path, trust: Trust) -> Result<OwnedFd, WalkError> {
-    Walk::to(path, Some(trust), true)
+/// must exist. The last directory, but none on the way, may belong to `owner` too.
+pub fn make_directory(path: &Path, trust: Trust, owner: u32) -> Result<OwnedFd, WalkError> {
+    Walk::along(path, Some(trust), Last::Made { owner })?.arrive()
+}
+
+/// The last directory of a walk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Exists,
+    /// It is created if it is missing, and may belong to this user.
+    Made {
+        owner: u32,
+    },
 }
 
 struct Walk {
@@ -83,20 +93,16 @@ struct Walk {
 }
 
 impl Walk {
-    fn to(path: &Path, trust: Option<Trust>, create_last: bool) -> Result<OwnedFd, WalkError> {
-        Self::along(path, trust, create_last)?.arrive()
-    }
-
     /// Walks as far as the last directory.
-    fn along(path: &Path, trust: Option<Trust>, create_last: bool) -> Result<Self, WalkError> {
+    fn along(path: &Path, trust: Option<Trust>, last: Last) -> Result<Self, WalkError> {
         let absolute = std::path::absolute(path)
             .map_err(|error| WalkError { path: path.into(), reason: WalkErrorReason::Io(error) })?;
         let mut walk = Self { trust, passed: Vec::new(), current: "/".into(), links: 0 };
         let root = open("/", STEP, Mode::empty()).map_err(|error| walk.failed(error))?;
-        walk.pass(root)?;
+        walk.pass(root, None)?;
         let mut rest = reversed(&absolute);
         while let Some(name) = rest.pop() {
-            walk.step(&name, &mut rest, create_last)?;
+            walk.step(&name, &mut rest, last)?;
         }
         Ok(walk)
     }
@@ -105,7 +111,7 @@ impl Walk {
         &mut self,
         name: &OsStr,
         rest: &mut Vec<OsString>,
-        create_last: bool,
+        last: Last,
     ) -> Result<(), WalkError> {
         if name == ".." {
             if self.passed.len() > 1 {
@@ -117,14 +123,18 @@ impl Walk {
         let Some((parent, about)) = self.passed.last() else { return Ok(()) };
         let parent_path = self.current.clone();
         self.current.push(name);
-        if create_last && rest.is_empty() {
+        let last_owner = match last {
+            Last::Made { owner } if rest.is_empty() => Some(owner),
+            _ => None,
+        };
+        if last_owner.is_some() {
             match mkdirat(parent, name, Mode::S_IRWXU) {
                 Ok(()) | Err(Errno::EEXIST) => {}
                 Err(error) => return Err(self.failed(error)),
             }
         }
         match openat(parent, name, STEP, Mode::empty()) {
-            Ok(next) => self.pass(next),
+            Ok(next) => self.pass(next, last_owner),
             Err(Errno::ENOTDIR | Errno::ELOOP) if is_link(parent, name) => {
                 if self.links == MAX_LINKS || !is_writable_by_root_only(about) {
                     return Err(self.refused(WalkErrorReason::Link));
@@ -144,11 +154,12 @@ impl Walk {
         }
     }
 
-    /// Checks a directory and continues from it.
-    fn pass(&mut self, directory: OwnedFd) -> Result<(), WalkError> {
+    /// Checks a directory, which may belong to `owner` too, and continues from it.
+    fn pass(&mut self, directory: OwnedFd, owner: Option<u32>) -> Result<(), WalkError> {
         let about = fstat(&directory).map_err(|error| self.failed(error))?;
         if let Some(trust) = self.trust {
-            if about.st_uid != 0 && about.st_uid != trust.owner {
+            let owners = [Some(0), Some(trust.owner), owner];
+            if !owners.contains(&Some(about.st_uid)) {
                 return Err(self.refused(WalkErrorReason::Owner(about.st_uid)));
             }
             if trust.is_private && !protects_names(&about) {
@@ -252,14 +263,14 @@ mod tests {
     fn walk_opens_a_directory_below_a_sticky_one_and_creates_the_last_component() {
         let directory = tempfile::tempdir().unwrap();
         let made = directory.path().join("a");
-        let opened = make_directory(&made, own()).unwrap();
+        let opened = make_directory(&made, own(), own().owner).unwrap();
         let about = fs::metadata(&made).unwrap();
         assert_eq!((about.ino(), about.mode() & 0o777), (inode(&opened), 0o700));
-        assert_eq!(inode(&make_directory(&made, own()).unwrap()), about.ino());
+        assert_eq!(inode(&make_directory(&made, own(), own().owner).unwrap()), about.ino());
         assert_eq!(inode(&open_directory(&made.join("../a/."), own()).unwrap()), about.ino());
         let missing = open_directory(&made.join("b/c"), own()).unwrap_err();
         assert!(missing.is_not_found() && !missing.is_untrusted(), "{missing}");
-        assert!(make_directory(&made.join("b/c"), own()).unwrap_err().is_not_found());
+        assert!(make_directory(&made.join("b/c"), own(), own().owner).unwrap_err().is_not_found());
         fs::write(made.join("file"), "").unwrap();
         assert!(!open_directory(&made.join("file"), own()).unwrap_err().is_untrusted());
     }
@@ -297,6 +308,25 @@ mod tests {
         assert!(refusal(&last, own()).ends_with("home belongs to uid 1234"));
         open_directory(&last, Trust { owner: 1234, is_private: true }).unwrap();
         assert!(refusal(&last, Trust { owner: 1235, is_private: true }).contains("uid 1234"));
+    }
+
+    #[test]
+    fn walk_accepts_another_owner_of_the_last_directory_only() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let last = directory.path().join("given/last");
+        fs::create_dir_all(&last).unwrap();
+        let make = |path: &Path| make_directory(path, own(), 1234);
+        chown(&last, Some(1234), None).unwrap();
+        make(&last).unwrap();
+        let root_alone = make_directory(&last, own(), own().owner).unwrap_err();
+        assert!(root_alone.to_string().ends_with("last belongs to uid 1234"));
+        chown(&last, Some(1235), None).unwrap();
+        assert!(make(&last).unwrap_err().to_string().ends_with("last belongs to uid 1235"));
+        chown(directory.path().join("given"), Some(1234), None).unwrap();
+        assert!(make(&last).unwrap_err().to_string().ends_with("given belongs to uid 1234"));
     }
 
     #[test]

@@ -100,6 +100,60 @@ fn exec_of_an_unrunnable_command_has_a_shells_status() {
     exec("/etc").fails(126);
 }
 
+/// env(1) and sh(1) are asked for each case: a missing program is 127 and one that cannot run is 126.
+#[test]
+fn exec_ends_with_the_status_of_env_and_of_sh() {
+    let instance = Instance::empty();
+    let directory = tempfile::Builder::new().prefix("psi-").tempdir_in("/tmp").unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+    for (name, text, mode) in [
+        ("plain", "no program", 0o644),
+        ("mine", "#!/bin/sh\nexit 3\n", 0o700),
+        ("runs", "#!/bin/sh\nexit 4\n", 0o755),
+        ("interpreter", "#!/nonexistent\n", 0o755),
+    ] {
+        fs::write(path(name), text).unwrap();
+        fs::set_permissions(path(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    fs::create_dir(path("other")).unwrap();
+    fs::write(path("other/mine"), "#!/bin/sh\nexit 5\n").unwrap();
+    fs::set_permissions(path("other/mine"), fs::Permissions::from_mode(0o755)).unwrap();
+    let search = format!("{}:{}:/usr/bin:/bin", directory.path().display(), path("other"));
+    let oracles = |program: &str, expected: i32| {
+        let oracles: [&[&str]; 2] = [&["env", program], &["sh", "-c", "\"$0\"", program]];
+        // dash ends with 127 for whatever it does not find in PATH, whatever the cause.
+        let count = if program.contains('/') { 2 } else { 1 };
+        for oracle in &oracles[..count] {
+            let mut command = std::process::Command::new("setpriv");
+            command.args(["--reuid=1234", "--regid=1234", "--clear-groups"]).args(*oracle);
+            command.env_clear().env("PATH", &search).current_dir("/");
+            let outcome = psi_harness::run(command, b"");
+            assert_eq!(outcome.code, expected, "{oracle:?}: {}", outcome.stderr);
+        }
+    };
+    for (program, expected) in [
+        ("no-such-program", 127),
+        ("/nonexistent/program", 127),
+        ("", 127),
+        ("plain", 126),
+        (path("plain").as_str(), 126),
+        (path("mine").as_str(), 126),
+        ("/etc", 126),
+        ("other", 126),
+    ] {
+        oracles(program, expected);
+        let call = instance.driver(&["exec", "--", program]).env("PATH", &search);
+        call.user(&instance, 1234, 1234).fails(expected);
+    }
+    let (_infisical, instance, _psid) = myapp(&json!({"A": "1"}));
+    let run = |program: &str| instance.driver(&["exec", "--", program]).env("PATH", &search).run();
+    assert_eq!((run("runs").code, run("mine").code), (4, 3));
+    // The kernel finds no interpreter, after the secrets were fetched.
+    oracles(&path("interpreter"), 127);
+    assert_eq!(run(&path("interpreter")).code, 127);
+}
+
 /// Such variables would let anyone who may write to the provider's directory run code as root.
 #[test]
 fn exec_refuses_variables_that_load_or_run_code() {
@@ -285,6 +339,59 @@ fn render_replaces_other_files_and_refuses_other_directories() {
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).unwrap();
     std::os::unix::fs::chown(&directory, Some(1234), None).unwrap();
     assert!(refused().contains("belongs to uid 1234"));
+}
+
+/// The owner of the files can open the directory, and only that user, before and after a second run.
+#[test]
+fn render_gives_the_directory_to_the_owner_of_the_files() {
+    let (infisical, instance, _psid) = myapp(&json!({"A": "hunter2"}));
+    let ram = ram();
+    fs::set_permissions(&ram, fs::Permissions::from_mode(0o755)).unwrap();
+    let directory = ram.path().join("secrets");
+    let render =
+        |more: &[&str]| instance.driver(&[&["render", directory.to_str().unwrap()], more].concat());
+    let about = |path: &Path| {
+        let about = fs::metadata(path).unwrap();
+        (about.uid(), about.gid(), about.mode() & 0o777)
+    };
+    let read_as = |uid: &str| {
+        let mut cat = std::process::Command::new("setpriv");
+        cat.arg(format!("--reuid={uid}")).args(["--regid=5678", "--clear-groups", "cat"]);
+        cat.arg(directory.join("A"));
+        psi_harness::run(cat, b"")
+    };
+    // A directory that root alone rendered into is given later.
+    render(&[]).ok();
+    assert_eq!(about(&directory), (0, 0, 0o700));
+    for value in ["hunter2", "another"] {
+        infisical.put("/myapp", "A", value);
+        instance.driver(&["cache", "refresh"]).ok();
+        render(&["--owner", "1234:5678"]).ok();
+        assert_eq!(about(&directory), (1234, 5678, 0o700));
+        assert_eq!(read_as("1234").stdout_text(), value);
+        assert_ne!(read_as("1235").code, 0);
+    }
+    assert!(render(&[]).fails(65).contains("belongs to uid 1234"));
+    assert!(render(&["--owner", "1235:5678"]).fails(65).contains("belongs to uid 1234"));
+}
+
+/// Otherwise `render /run --owner` would give /run away.
+#[test]
+fn render_gives_no_directory_with_other_files() {
+    let (_infisical, instance, _psid) = myapp(&json!({"A": "hunter2"}));
+    let ram = ram();
+    let directory = ram.path().join("shared");
+    fs::create_dir(&directory).unwrap();
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(directory.join("mine"), "stays").unwrap();
+    let args = ["render", directory.to_str().unwrap(), "--owner", "1234:5678"];
+    for _ in 0..2 {
+        let outcome = instance.driver(&args).run();
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        assert!(outcome.stderr.contains("has other files, so its owner is not changed"));
+        assert_eq!(fs::metadata(&directory).unwrap().uid(), 0);
+        assert_eq!(fs::metadata(directory.join("A")).unwrap().uid(), 1234);
+    }
 }
 
 /// Its owner could replace the directory between the check and the write.

@@ -73,6 +73,13 @@ pub(crate) struct SetupOptions {
 }
 
 #[derive(Args)]
+pub(crate) struct DependentsOptions {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
 pub(crate) struct GcOptions {
     /// Print what would be removed
     #[arg(long)]
@@ -133,7 +140,7 @@ pub(crate) struct RenderOptions {
     /// The mode of the files
     #[arg(long, value_name = "OCTAL", default_value = "0400", value_parser = octal)]
     pub(crate) mode: u32,
-    /// The owner and group of the files, as numbers
+    /// The owner and group of the files and of the directory, as numbers
     #[arg(long, value_name = "UID:GID", value_parser = owner)]
     pub(crate) owner: Option<(u32, u32)>,
 }

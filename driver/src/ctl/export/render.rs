@@ -26,6 +26,15 @@ pub(crate) fn run(paths: &Paths, options: &RenderOptions) -> Result<(), CliError
         ));
     }
     let Fetched { values, is_whole, left_out } = fetch(paths, options)?;
+    if options.owner.is_some()
+        && !rendered.give_directory().map_err(|cause| failed(path, &cause))?
+    {
+        let note = format!(
+            "{} has other files, so its owner is not changed; --owner may not be able to read below it",
+            path.display()
+        );
+        crate::ctl::note(TITLE, &note);
+    }
     let written = rendered.write(&values, is_whole).map_err(|cause| failed(path, &cause))?;
     stdio::write_text(&format!(
         "{} secret{} in {}, {written} of them new or changed\n",
@@ -37,15 +46,18 @@ pub(crate) fn run(paths: &Paths, options: &RenderOptions) -> Result<(), CliError
     if left_out == 0 { Ok(()) } else { Err(CliError::status_only(Exit::Drift)) }
 }
 
-/// Opens the directory so that no other user can replace a secret by a link or another file, now or later.
+/// Opens the directory so that no user but the secrets' owner can replace a secret by a link or another file, now or
+/// later.
 fn open(path: &Path, options: &RenderOptions) -> Result<Rendered, CliError> {
     let trust = Trust { owner: geteuid().as_raw(), is_private: true };
-    let directory = walk::make_directory(path, trust).map_err(|error: WalkError| {
+    let owner = options.owner.map_or(trust.owner, |(uid, _)| uid);
+    let directory = walk::make_directory(path, trust, owner).map_err(|error: WalkError| {
         if error.is_untrusted() {
             return CliError::new(
                 Exit::BadInput,
                 format!("secrets for {} would not be safe there: {error}", path.display()),
-                "use a directory that, like its parents, only you or root can change",
+                "use a directory that, like its parents, only you or root can change; --owner names another owner \
+                 of the last one",
             );
         }
         CliError::new(Exit::Io, error.to_string(), "check the path; its parent must exist")

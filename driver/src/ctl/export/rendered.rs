@@ -1,14 +1,14 @@
 //! The directory of `render`. Every file in it is opened, written and replaced relative to one descriptor.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::fstatfs;
 use nix::unistd::{UnlinkatFlags, getegid, geteuid, unlinkat};
 use psi_common::{SecretBytes, check};
@@ -82,6 +82,33 @@ impl Rendered {
             self.replace(MANIFEST, names.as_bytes())?;
         }
         Ok(written)
+    }
+
+    /// Gives the directory to the owner of the files, unless it has other files: then `false` is returned.
+    pub(super) fn give_directory(&self) -> io::Result<bool> {
+        let about = fstat(&self.directory)?;
+        if (about.st_uid, about.st_gid) == self.owner {
+            return Ok(true);
+        }
+        if !self.has_only_rendered_files()? {
+            return Ok(false);
+        }
+        fchown(&self.directory, Some(self.owner.0), Some(self.owner.1))?;
+        Ok(true)
+    }
+
+    fn has_only_rendered_files(&self) -> io::Result<bool> {
+        let manifest = self.manifest()?;
+        let path = format!("/proc/self/fd/{}", self.directory.as_raw_fd());
+        for entry in fs::read_dir(path)? {
+            let name = entry?.file_name();
+            let is_rendered =
+                |name: &str| name == MANIFEST || manifest.lines().any(|it| it == name);
+            if !name.to_str().is_some_and(is_rendered) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn manifest(&self) -> io::Result<String> {
@@ -178,8 +205,6 @@ pub(super) fn is_file_name(key: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     fn rendered(base: &tempfile::TempDir) -> Rendered {

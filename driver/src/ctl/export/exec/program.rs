@@ -3,9 +3,11 @@
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
 use psi_common::Exit;
 
 use crate::error::CliError;
@@ -24,7 +26,10 @@ pub(super) fn find(name: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, CliErr
         };
     }
     let mut denied = None;
-    for directory in path.unwrap_or(DEFAULT_PATH.as_ref()).as_bytes().split(|byte| *byte == b':') {
+    let path = path.unwrap_or(DEFAULT_PATH.as_ref());
+    // An empty name would be the directories themselves.
+    let directories = path.as_bytes().split(|byte| *byte == b':').filter(|_| !name.is_empty());
+    for directory in directories {
         // An empty entry is the working directory.
         let directory = if directory.is_empty() { b"." } else { directory };
         let candidate = Path::new(OsStr::from_bytes(directory)).join(name);
@@ -62,18 +67,18 @@ pub(super) fn exec_error(program: &Path, cause: &io::Error) -> CliError {
     CliError::new(exit, format!("running {}: {cause}", program.display()), remedy)
 }
 
-/// Whether a file is regular and executable by someone; the kernel decides at the exec.
+/// Whether a file is regular and the caller may execute it; the kernel decides at the exec.
 fn usable(program: &Path) -> io::Result<()> {
-    let about = std::fs::metadata(program)?;
-    if about.is_file() && about.permissions().mode() & 0o111 != 0 {
-        return Ok(());
+    if !std::fs::metadata(program)?.is_file() {
+        return Err(Errno::EACCES.into());
     }
-    Err(nix::errno::Errno::EACCES.into())
+    Ok(faccessat(AT_FDCWD, program, AccessFlags::X_OK, AtFlags::AT_EACCESS)?)
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -96,6 +101,7 @@ mod tests {
         );
         assert_eq!(in_path("directory", &path).unwrap_err().exit(), Exit::NotExecutable);
         assert_eq!(in_path("other", &path).unwrap_err().exit(), Exit::NoSuchCommand);
+        assert_eq!(in_path("", &path).unwrap_err().exit(), Exit::NoSuchCommand);
         assert_eq!(in_path("/nonexistent/tool", &path).unwrap_err().exit(), Exit::NoSuchCommand);
         let by_path = second.join("tool");
         assert_eq!(in_path(by_path.to_str().unwrap(), "").unwrap(), by_path);
