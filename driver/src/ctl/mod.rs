@@ -6,6 +6,7 @@ mod cache;
 mod client;
 mod config_in_force;
 mod delete;
+mod dependents;
 mod doctor;
 mod drill;
 mod export;
@@ -58,6 +59,7 @@ pub(crate) fn run(paths: &Paths, command: &Command) -> Result<(), CliError> {
         Command::Login(options) => login::run(paths, options),
         Command::Setup(options) => setup::run(paths, options),
         Command::Doctor(options) => doctor::run(paths, options),
+        Command::Dependents(options) => dependents::run(paths, options),
         Command::Gc(options) => gc::run(paths, options),
         Command::Migrate(options) => migrate::run(paths, options),
         Command::Import { command } => import::run(paths, command),

@@ -21,8 +21,8 @@ pub(crate) use init::{
 };
 pub(crate) use migrate::{MigrateOptions, OldStore};
 pub(crate) use options::{
-    AddOptions, DoctorOptions, DrillOptions, ExecOptions, GcOptions, InstallOptions, LoginOptions,
-    RenderOptions, SetupOptions,
+    AddOptions, DependentsOptions, DoctorOptions, DrillOptions, ExecOptions, GcOptions,
+    InstallOptions, LoginOptions, RenderOptions, SetupOptions,
 };
 
 const EXIT_STATUS: &str = "Exit status: 0 done, 1 drift or findings, 2 usage, 65 bad input or config, \
@@ -99,12 +99,22 @@ pub(crate) enum Command {
     Doctor(DoctorOptions),
     /// Remove registrations that no podman store has any more
     Gc(GcOptions),
-    /// Move secrets from podman's file driver or the Python PSI to psi
+    /// Print the podman secrets that psi serves and the containers that use them: without psi they fail
+    ///
+    /// Reads the records of root's podman and of every user's at its usual place, and those of the stores that psid knows.
+    /// psid need not run. The packages run it before they are removed: a removal is refused while something depends on
+    /// psi, unless the variable PSI_REMOVE is `force`.
+    Dependents(DependentsOptions),
+    /// Move secrets from podman's file driver or the Python PSI to psi, or back to the file driver
     ///
     /// Each secret keeps its id and its name and is available throughout: psid stores its value, the value that psi
     /// serves is compared with the old one byte for byte, and then podman's record is replaced under podman's lock, by
     /// one write for all secrets. Plaintext values are kept unless --remove-plaintext is given. The command may be
     /// interrupted and repeated at any time.
+    ///
+    /// --to file is the way back: psid is asked for each value, podman's file driver gets all of them by one write,
+    /// podman's record is replaced by another, and psid's registrations are removed. The values are then in plaintext on
+    /// the disk, and a reference no longer follows its provider. A secret whose value cannot be read stays psi's.
     Migrate(MigrateOptions),
     /// Import secrets into Infisical from env-files, podman secrets or quadlet units
     ///
@@ -235,6 +245,7 @@ impl Command {
             Self::Login(_) => "login".into(),
             Self::Setup(_) => "setup".into(),
             Self::Doctor(_) => "doctor".into(),
+            Self::Dependents(_) => "dependents".into(),
             Self::Gc(_) => "gc".into(),
             Self::Migrate(_) => "migrate".into(),
             Self::Import { command } => format!("import {}", command.name()),

@@ -1,4 +1,4 @@
-//! `psictl migrate`: makes psi the driver of secrets that another store has now.
+//! `psictl migrate`: makes psi the driver of secrets that another store has now, or hands them back (`to_file`).
 //!
 //! First psid registers each secret (`from_file`, `from_psi`) under podman's id. Then the new lookup command is run and
 //! its output compared with the old store's value. Only then podman's record changes, by one rename under podman's
@@ -8,6 +8,7 @@
 mod from_file;
 mod from_psi;
 mod report;
+mod to_file;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -79,15 +80,22 @@ struct Outcome {
 }
 
 pub(crate) fn run(paths: &Paths, options: &MigrateOptions) -> Result<(), CliError> {
+    match options.from {
+        Some(from) => from_store(from, paths, options),
+        None => to_file::run(paths, options),
+    }
+}
+
+fn from_store(from: OldStore, paths: &Paths, options: &MigrateOptions) -> Result<(), CliError> {
     if options.cache {
-        return take_over(paths, options);
+        return take_over(from, paths, options);
     }
     let host = HostState::load(paths, options)?;
-    let old: Box<dyn SourceStore + '_> = match options.from {
+    let old: Box<dyn SourceStore + '_> = match from {
         OldStore::File => Box::new(from_file::FileStore::open(paths, &host)?),
         OldStore::Psi => Box::new(from_psi::VersionOne::open(paths, &host, options)),
     };
-    let chosen = host.chosen(&*old, &options.names)?;
+    let chosen = named(&host.secrets, &options.names, |secret| old.has(secret))?;
     let mut done = if options.dry_run {
         plan(&*old, &chosen)
     } else {
@@ -97,16 +105,16 @@ pub(crate) fn run(paths: &Paths, options: &MigrateOptions) -> Result<(), CliErro
         super::names::report(paths, &BTreeMap::from([(store, moved)]));
         done
     };
-    if options.from == OldStore::File {
+    if from == OldStore::File {
         done.plaintext = compare_plaintext(&host, options)?;
     }
-    stdio::write_text(&report::of(&done, options))?;
+    stdio::write_text(&report::of(&done, from, options))?;
     result(&done)
 }
 
 /// Lets psid take over the mappings and the cache of version 1.
-fn take_over(paths: &Paths, options: &MigrateOptions) -> Result<(), CliError> {
-    if options.from != OldStore::Psi || !options.names.is_empty() {
+fn take_over(from: OldStore, paths: &Paths, options: &MigrateOptions) -> Result<(), CliError> {
+    if from != OldStore::Psi || !options.names.is_empty() {
         let what = "--cache takes over the whole state of psi version 1, and no single secrets";
         return Err(CliError::new(Exit::Usage, what, "use it with --from psi, and without names"));
     }
@@ -136,26 +144,6 @@ impl HostState {
         })
     }
 
-    /// The named secrets of the old store, or all of them.
-    fn chosen<'a>(
-        &'a self,
-        old: &dyn SourceStore,
-        names: &[String],
-    ) -> Result<Vec<&'a Secret>, CliError> {
-        let all = || self.secrets.iter().filter(|secret| old.has(secret));
-        if names.is_empty() {
-            return Ok(all().collect());
-        }
-        if let Some(unknown) = names.iter().find(|name| !self.secrets.has(name)) {
-            return Err(CliError::new(
-                Exit::NoSuchSecret,
-                format!("podman has no secret {}", unknown.escape_debug()),
-                "see `podman secret ls`",
-            ));
-        }
-        Ok(all().filter(|secret| names.contains(&secret.name)).collect())
-    }
-
     /// Changes podman's record by one write. A secret that was removed in the meantime is reported as not moved.
     fn hand_over(&self, mut done: Outcome) -> Result<Outcome, CliError> {
         let ready: BTreeSet<SecretId> = done.moved.iter().map(|moved| moved.id).collect();
@@ -169,6 +157,23 @@ impl HostState {
         done.failed.extend(gone.map(|moved| (moved.name, why.to_owned())));
         Ok(done)
     }
+}
+
+/// The named secrets that are wanted, or all of those.
+fn named<'a>(
+    secrets: &'a Secrets,
+    names: &[String],
+    wanted: impl Fn(&Secret) -> bool,
+) -> Result<Vec<&'a Secret>, CliError> {
+    if let Some(unknown) = names.iter().find(|name| !secrets.has(name)) {
+        return Err(CliError::new(
+            Exit::NoSuchSecret,
+            format!("podman has no secret {}", unknown.escape_debug()),
+            "see `podman secret ls`",
+        ));
+    }
+    let is_named = |secret: &&Secret| names.is_empty() || names.contains(&secret.name);
+    Ok(secrets.iter().filter(|secret| wanted(secret)).filter(is_named).collect())
 }
 
 fn plan(old: &dyn SourceStore, chosen: &[&Secret]) -> Outcome {

@@ -12,11 +12,11 @@ use crate::ctl::plaintext::Plaintext;
 use crate::ctl::wording::counted;
 
 /// The report as text or JSON.
-pub(super) fn of(done: &Outcome, options: &MigrateOptions) -> String {
-    if options.json { as_json(done, options) } else { as_text(done, options) }
+pub(super) fn of(done: &Outcome, from: OldStore, options: &MigrateOptions) -> String {
+    if options.json { as_json(done, options) } else { as_text(done, from, options) }
 }
 
-fn as_text(done: &Outcome, options: &MigrateOptions) -> String {
+fn as_text(done: &Outcome, from: OldStore, options: &MigrateOptions) -> String {
     let verb = if options.dry_run { "would move" } else { "moved" };
     let mut text = String::new();
     for Moved { name, what, compared, .. } in &done.moved {
@@ -31,7 +31,7 @@ fn as_text(done: &Outcome, options: &MigrateOptions) -> String {
         text += &format!("left {name}: {why}\n");
     }
     if done.moved.is_empty() && done.failed.is_empty() {
-        text += match options.from {
+        text += match from {
             OldStore::File => "podman's file driver has no secret to move\n",
             OldStore::Psi => "no secret has the commands of another psi\n",
         };
