@@ -10,6 +10,7 @@ mod confinement;
 mod container;
 mod install;
 mod packages;
+mod removal;
 mod units;
 
 use std::os::unix::fs::PermissionsExt;

@@ -1,7 +1,7 @@
 //! The deb and the rpm have what `make install` installs. tests/vm/packages.sh installs the first.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{Tree, built, succeeds};
@@ -22,17 +22,38 @@ fn output(program: &str, args: &[&str], file: &Path) -> String {
     String::from_utf8(succeeds(command).stdout).unwrap()
 }
 
+/// Packs a deb of these programs.
+pub(super) fn deb(programs: &Path, out: &Path, version: &str) -> PathBuf {
+    let mut make = Command::new(repository().join("contrib/packaging/deb.sh"));
+    make.env_remove("MAKEFLAGS").env_remove("MFLAGS");
+    make.env("VERSION", version).env("DIST", programs).env("OUT", out).env("COMPRESS", "none");
+    succeeds(make);
+    fs::read_dir(out).unwrap().next().unwrap().unwrap().path()
+}
+
+/// Packs an rpm of these programs.
+pub(super) fn rpm(programs: &Path, top: &Path, version: &str) -> PathBuf {
+    let mut rpmbuild = Command::new("rpmbuild");
+    rpmbuild.env_remove("MAKEFLAGS").env_remove("MFLAGS").args(["-bb", "--quiet"]);
+    for (name, value) in [
+        ("_topdir", top),
+        ("_binary_payload", Path::new("w0.ufdio")),
+        ("psi_tree", &repository()),
+        ("psi_dist", programs),
+        ("psi_version", Path::new(version)),
+    ] {
+        rpmbuild.arg("--define").arg(format!("{name} {}", value.display()));
+    }
+    rpmbuild.arg(repository().join("contrib/packaging/psid.spec"));
+    succeeds(rpmbuild);
+    let directory = fs::read_dir(top.join("RPMS")).unwrap().next().unwrap().unwrap().path();
+    fs::read_dir(directory).unwrap().next().unwrap().unwrap().path()
+}
+
 #[test]
 fn deb_has_the_installed_files_and_no_conffile() {
     let (built, out) = (built(), tempfile::tempdir().unwrap());
-    let mut make = Command::new(repository().join("contrib/packaging/deb.sh"));
-    make.env_remove("MAKEFLAGS").env_remove("MFLAGS");
-    make.env("VERSION", "9.8.7")
-        .env("DIST", built.path())
-        .env("OUT", out.path())
-        .env("COMPRESS", "none");
-    succeeds(make);
-    let deb = fs::read_dir(out.path()).unwrap().next().unwrap().unwrap().path();
+    let deb = deb(built.path(), out.path(), "9.8.7");
 
     let listed = output("dpkg-deb", &["--contents"], &deb);
     let mut files = Vec::new();
@@ -61,21 +82,7 @@ fn deb_has_the_installed_files_and_no_conffile() {
 #[test]
 fn rpm_has_the_installed_files_and_no_config() {
     let (built, top) = (built(), tempfile::tempdir().unwrap());
-    let mut rpmbuild = Command::new("rpmbuild");
-    rpmbuild.env_remove("MAKEFLAGS").env_remove("MFLAGS").args(["-bb", "--quiet"]);
-    for (name, value) in [
-        ("_topdir", top.path()),
-        ("_binary_payload", Path::new("w0.ufdio")),
-        ("psi_tree", &repository()),
-        ("psi_dist", built.path()),
-        ("psi_version", Path::new("9.8.7")),
-    ] {
-        rpmbuild.arg("--define").arg(format!("{name} {}", value.display()));
-    }
-    rpmbuild.arg(repository().join("contrib/packaging/psid.spec"));
-    succeeds(rpmbuild);
-    let directory = fs::read_dir(top.path().join("RPMS")).unwrap().next().unwrap().unwrap().path();
-    let rpm = fs::read_dir(directory).unwrap().next().unwrap().unwrap().path();
+    let rpm = rpm(built.path(), top.path(), "9.8.7");
 
     let listed = output("rpm", &["-qp", "--qf", "[%{FILEMODES:perms} %{FILENAMES}\n]"], &rpm);
     let files = listed.lines().filter(|line| !line.starts_with('d'));

@@ -92,7 +92,10 @@ echo '# removed'
 state() { guest 'cd / && find etc/psi var/lib/psi -type f | sort | xargs sha256sum'; }
 guest 'podman rm -fat0 >/dev/null; systemctl stop psid'
 kept=$(state)
-guest 'dpkg -r psid >/root/dpkg.log 2>&1' || bad "dpkg -r: $(guest 'cat /root/dpkg.log')"
+if guest 'dpkg -r psid >/root/dpkg.log 2>&1'; then bad 'dpkg -r removed what a secret depends on'; fi
+same 'the removal is refused, with the number of secrets' "$(guest 'grep -o "psi serves 1 secret of" /root/dpkg.log')" 'psi serves 1 secret of'
+same 'the package is still installed' "$(guest "dpkg-query -W -f '\${db:Status-Status}' psid")" installed
+guest 'PSI_REMOVE=force dpkg -r psid >/root/dpkg.log 2>&1' || bad "dpkg -r: $(guest 'cat /root/dpkg.log')"
 same 'nothing of it runs' "$(guest 'pgrep -c psid; ls /run/psi/*.sock 2>/dev/null | wc -l' | xargs)" '0 0'
 same 'config, keys and secrets are kept' "$(state)" "$kept"
 guest 'printf x | podman secret create after - >/dev/null'
@@ -113,7 +116,7 @@ same 'psid.service' "$(guest 'systemctl is-enabled psid.service' || true)" disab
 guest 'systemctl enable -q psid.service'
 
 echo '# purged'
-guest 'dpkg -P psid >/root/dpkg.log 2>&1' || bad "dpkg -P: $(guest 'cat /root/dpkg.log')"
+guest 'PSI_REMOVE=force dpkg -P psid >/root/dpkg.log 2>&1' || bad "dpkg -P: $(guest 'cat /root/dpkg.log')"
 same 'files left' "$(guest 'find / -xdev \( -path /proc -o -path /root -o -path /home \) -prune -o \( -name "*psid*" -o -name "psi" -o -name "psi.*" -o -name "psi-*" -o -name "50-psi*" \) -print' | grep -v -e /var/log/ -e psi-vm || true)" ''
 same 'directories left in /run' "$(guest 'ls -d /run/psi /run/psid 2>/dev/null' || true)" ''
 same "dpkg's status" "$(guest "dpkg-query -W -f '\${Status}' psid 2>/dev/null" || true)" ''
