@@ -282,3 +282,15 @@ if [[ "${BASH_VERSINFO[0]}" -eq 4 && "${BASH_VERSINFO[1]}" -ge 4 || "${BASH_VERS
 else
     complete -F _psi__driver -o bashdefault -o default psi-driver
 fi
+
+# Names of workloads and secrets; if there is none to offer, the rest of the command line.
+_psi-driver_names() {
+    local names
+    mapfile -t names < <(psictl __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
+    if [[ ${#names[@]} -gt 0 ]]; then
+        COMPREPLY=("${names[@]}")
+    else
+        _psi__driver "$@"
+    fi
+}
+complete -F _psi-driver_names -o bashdefault -o default psi-driver

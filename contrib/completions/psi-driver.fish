@@ -49,3 +49,12 @@ complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and not __fi
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health help" -f -a "get" -d 'Write a secret\'s value to stdout, by podman name, WORKLOAD--KEY, id or reference'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health help" -f -a "health" -d 'Exit with 0 if the daemon answers SERVING'
 complete -c psi-driver -n "__fish_psi_driver_using_subcommand help; and not __fish_seen_subcommand_from lookup store delete list get health help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+
+# Names of workloads and secrets.
+function __psictl_names
+    set -l words (commandline -opc)
+    set -l begun (commandline -ct)
+    set -e words[1]
+    psictl __complete $words "$begun" 2>/dev/null
+end
+complete -c psi-driver -a "(__psictl_names)"

@@ -25,6 +25,9 @@ _psictl() {
             psictl,delete)
                 cmd="psictl__subcmd__delete"
                 ;;
+            psictl,dependents)
+                cmd="psictl__subcmd__dependents"
+                ;;
             psictl,doctor)
                 cmd="psictl__subcmd__doctor"
                 ;;
@@ -147,6 +150,9 @@ _psictl() {
                 ;;
             psictl__subcmd__help,delete)
                 cmd="psictl__subcmd__help__subcmd__delete"
+                ;;
+            psictl__subcmd__help,dependents)
+                cmd="psictl__subcmd__help__subcmd__dependents"
                 ;;
             psictl__subcmd__help,doctor)
                 cmd="psictl__subcmd__help__subcmd__doctor"
@@ -308,7 +314,7 @@ _psictl() {
 
     case "${cmd}" in
         psictl)
-            opts="-h -V --help --version lookup store delete list get health init seal status restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help"
+            opts="-h -V --help --version lookup store delete list get health init seal status restore add install login setup doctor gc dependents migrate import exec render cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -619,6 +625,20 @@ _psictl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        psictl__subcmd__dependents)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         psictl__subcmd__doctor)
             opts="-h --json --program --quadlets --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -732,7 +752,7 @@ _psictl() {
             return 0
             ;;
         psictl__subcmd__help)
-            opts="lookup store delete list get health init seal status restore add install login setup doctor gc migrate import exec render cache hsm drill metrics help"
+            opts="lookup store delete list get health init seal status restore add install login setup doctor gc dependents migrate import exec render cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -872,6 +892,20 @@ _psictl() {
             return 0
             ;;
         psictl__subcmd__help__subcmd__delete)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psictl__subcmd__help__subcmd__dependents)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1742,7 +1776,7 @@ _psictl() {
             return 0
             ;;
         psictl__subcmd__migrate)
-            opts="-h --from --dry-run --remove-plaintext --plaintext --state --cache --key --json --program --help"
+            opts="-h --from --to --yes --dry-run --remove-plaintext --plaintext --state --cache --key --json --program --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1750,6 +1784,10 @@ _psictl() {
             case "${prev}" in
                 --from)
                     COMPREPLY=($(compgen -W "psi file" -- "${cur}"))
+                    return 0
+                    ;;
+                --to)
+                    COMPREPLY=($(compgen -W "file" -- "${cur}"))
                     return 0
                     ;;
                 --plaintext)
@@ -1899,3 +1937,15 @@ if [[ "${BASH_VERSINFO[0]}" -eq 4 && "${BASH_VERSINFO[1]}" -ge 4 || "${BASH_VERS
 else
     complete -F _psictl -o bashdefault -o default psictl
 fi
+
+# Names of workloads and secrets; if there is none to offer, the rest of the command line.
+_psictl_names() {
+    local names
+    mapfile -t names < <(psictl __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
+    if [[ ${#names[@]} -gt 0 ]]; then
+        COMPREPLY=("${names[@]}")
+    else
+        _psictl "$@"
+    fi
+}
+complete -F _psictl_names -o bashdefault -o default psictl

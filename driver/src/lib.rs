@@ -58,11 +58,14 @@ pub fn run_driver(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 pub fn run_ctl(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     harden();
     let args: Vec<OsString> = args.into_iter().collect();
+    let paths = Paths::new(Scope::of_this_process());
+    if ctl::complete::run(&paths, &args) {
+        return Exit::Ok.into();
+    }
     let command = match ctl::args::parse(&args) {
         Ok(command) => command,
         Err(status) => return status,
     };
-    let paths = Paths::new(Scope::of_this_process());
     match ctl::run(&paths, &command) {
         Ok(()) => Exit::Ok.into(),
         Err(failure) => fail(ctl::PROGRAM, &(command.title(), failure)),

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where a step fails")]
 
+#[path = "manual/names.rs"]
+mod names;
 #[path = "manual/page.rs"]
 mod page;
 
@@ -39,7 +41,8 @@ fn completions_are_current() {
             let made = tempfile::tempdir().unwrap();
             let path = clap_complete::generate_to(shell, &mut line, name, made.path()).unwrap();
             let file = path.file_name().unwrap().to_str().unwrap().to_owned();
-            files.insert(file, fs::read_to_string(path).unwrap());
+            let text = names::with_names(shell, name, fs::read_to_string(path).unwrap());
+            files.insert(file, text);
         }
     }
     compare("completions", "", &files);

@@ -8,6 +8,7 @@
 
 mod check;
 mod child;
+mod completion;
 mod doctor;
 mod frames;
 mod ids;

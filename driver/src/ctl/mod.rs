@@ -4,6 +4,7 @@ mod add;
 pub(crate) mod args;
 mod cache;
 mod client;
+pub(crate) mod complete;
 mod config_in_force;
 mod delete;
 mod dependents;
