@@ -12,6 +12,7 @@ use psi_common::{Exit, SecretBytes, check};
 use super::entries::Entries;
 use super::env_file;
 use super::podman_secret::Source;
+use crate::ctl::quadlet::{Dialect, SyntaxError, UnitFile, expanded, words};
 use crate::error::CliError;
 
 /// The variables that a unit sets for its container.
@@ -23,6 +24,8 @@ struct Provided {
     files: Vec<Vec<u8>>,
     /// Values of `Secret=`.
     secrets: Vec<Vec<u8>>,
+    /// The key of each value that quadlet drops.
+    dropped: Vec<&'static str>,
 }
 
 /// Reads units one after the other.
@@ -31,7 +34,16 @@ pub(super) fn read_all(files: &[PathBuf]) -> Result<Entries, CliError> {
     let mut secrets = None;
     for file in files {
         let text = env_file::contents(file)?;
-        let provided = parse(text.expose_secret());
+        let provided = parse(text.expose_secret()).map_err(|error| {
+            let what = format!("quadlet refuses {}: {error}", file.display());
+            CliError::new(Exit::BadInput, what, "correct the unit")
+        })?;
+        for key in &provided.dropped {
+            let unit = file.display();
+            entries.warn(format!(
+                "quadlet drops a {key}= of {unit}: it has an escape that does not exist; it is left out"
+            ));
+        }
         // In podman's order: variables override files, and secrets override both.
         for named in &provided.files {
             put_file(&mut entries, file, named)?;
@@ -52,7 +64,7 @@ pub(super) fn read_all(files: &[PathBuf]) -> Result<Entries, CliError> {
 }
 
 fn put_file(entries: &mut Entries, unit: &Path, named: &[u8]) -> Result<(), CliError> {
-    let Some(named) = expanded(named) else {
+    let Some(named) = expanded(named, |_| None) else {
         let unit = unit.display();
         entries.warn(format!(
             "an EnvironmentFile= of {unit} has a specifier or variable that only systemd expands; it is left out"
@@ -83,7 +95,7 @@ fn put_variable(entries: &mut Entries, unit: &Path, word: &[u8]) -> Result<(), C
         entries.warn(format!("an Environment= of {unit} has no value; it is left out"));
         return Ok(());
     };
-    match expanded(&word[at + 1..]) {
+    match expanded(&word[at + 1..], |_| None) {
         Some(value) => entries.put(name.to_owned(), SecretBytes::new(value)),
         None => entries.warn(format!(
             "Environment= {name} of {unit} has a % or ${{}} that only systemd expands; it is left out"
@@ -117,142 +129,24 @@ fn put_secret(
     Ok(())
 }
 
-fn parse(text: &[u8]) -> Provided {
+/// What `[Container]` of a unit provides. Quadlet drops a value with an escape that does not exist.
+fn parse(text: &[u8]) -> Result<Provided, SyntaxError> {
+    let file = UnitFile::parse(text, Dialect::Quadlet)?;
     let mut provided = Provided::default();
-    let mut is_container = false;
-    for line in lines(text) {
-        let line = line.trim_ascii();
-        if line.starts_with(b"[") {
-            is_container = line == b"[Container]";
-            continue;
-        }
-        let Some(at) = line.iter().position(|byte| *byte == b'=').filter(|_| is_container) else {
-            continue;
-        };
-        let (key, value) = (line[..at].trim_ascii_end(), line[at + 1..].trim_ascii_start());
-        let list = match key {
-            b"Environment" => &mut provided.variables,
-            b"EnvironmentFile" => &mut provided.files,
-            b"Secret" => &mut provided.secrets,
-            _ => continue,
-        };
-        if value.is_empty() {
-            list.clear();
-        }
-        list.extend(words(value));
-    }
-    provided
-}
-
-/// Lines without comments; a backslash at the end continues a line (systemd.syntax(7)).
-fn lines(text: &[u8]) -> Vec<Vec<u8>> {
-    let mut lines: Vec<Vec<u8>> = Vec::new();
-    let mut continues = false;
-    for line in text.split(|byte| *byte == b'\n') {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if matches!(line.trim_ascii_start().first(), Some(b'#' | b';')) {
-            continue;
-        }
-        let (part, next_continues) = match line.strip_suffix(b"\\") {
-            Some(part) => (part, true),
-            None => (line, false),
-        };
-        match lines.last_mut().filter(|_| continues) {
-            Some(last) => {
-                last.push(b' ');
-                last.extend(part);
+    let lists = [
+        ("Environment", &mut provided.variables),
+        ("EnvironmentFile", &mut provided.files),
+        ("Secret", &mut provided.secrets),
+    ];
+    for (key, list) in lists {
+        for value in file.values("Container", key) {
+            match words(value, Dialect::Quadlet) {
+                Some(words) => list.extend(words),
+                None => provided.dropped.push(key),
             }
-            None => lines.push(part.to_vec()),
-        }
-        continues = next_continues;
-    }
-    lines
-}
-
-/// The words of a value: quotes group a word, and C escapes are decoded inside and outside of them
-/// (`extract_first_word` of systemd, which quadlet follows, with RELAX, UNQUOTE and CUNESCAPE).
-fn words(value: &[u8]) -> Vec<Vec<u8>> {
-    let mut words = Vec::new();
-    let mut word: Option<Vec<u8>> = None;
-    let mut quote = None;
-    let mut rest = value;
-    while let [byte, after @ ..] = rest {
-        rest = after;
-        match (*byte, quote) {
-            (b'\\', _) => {
-                let word = word.get_or_insert_default();
-                let length = unescape(rest, word);
-                if length == 0 {
-                    word.push(b'\\');
-                }
-                rest = &rest[length..];
-            }
-            (byte, Some(mark)) if byte == mark => quote = None,
-            (byte @ (b'"' | b'\''), None) => {
-                quote = Some(byte);
-                word.get_or_insert_default();
-            }
-            (b' ' | b'\t' | b'\r', None) => words.extend(word.take()),
-            (byte, _) => word.get_or_insert_default().push(byte),
         }
     }
-    words.extend(word);
-    words
-}
-
-/// Decodes the escape after a backslash and returns its length; 0 if it is no escape.
-fn unescape(rest: &[u8], word: &mut Vec<u8>) -> usize {
-    let Some(first) = rest.first() else { return 0 };
-    let plain = match first {
-        b'a' => 7,
-        b'b' => 8,
-        b'f' => 12,
-        b'n' => b'\n',
-        b'r' => b'\r',
-        b't' => b'\t',
-        b'v' => 11,
-        b's' => b' ',
-        b'\\' | b'"' | b'\'' => *first,
-        b'x' => return coded(rest, 1, 2, 16, word),
-        b'u' => return coded(rest, 1, 4, 16, word),
-        b'U' => return coded(rest, 1, 8, 16, word),
-        b'0'..=b'7' => return coded(rest, 0, 3, 8, word),
-        _ => return 0,
-    };
-    word.push(plain);
-    1
-}
-
-/// Decodes a byte (`x`, octal) or a character (`u`, `U`) from a fixed number of digits.
-fn coded(rest: &[u8], skip: usize, digits: usize, radix: u32, word: &mut Vec<u8>) -> usize {
-    let text = rest.get(skip..skip + digits).and_then(|digits| std::str::from_utf8(digits).ok());
-    let plain = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    let number = plain.and_then(|text| u32::from_str_radix(text, radix).ok());
-    // systemd rejects NUL.
-    let Some(number) = number.filter(|number| *number != 0) else { return 0 };
-    match (digits, u8::try_from(number), char::from_u32(number)) {
-        (2 | 3, Ok(byte), _) => word.push(byte),
-        (4 | 8, _, Some(character)) => {
-            word.extend(character.encode_utf8(&mut [0; 4]).as_bytes());
-        }
-        _ => return 0,
-    }
-    skip + digits
-}
-
-/// The word as systemd expands it; `None` if the result depends on more than the word.
-fn expanded(value: &[u8]) -> Option<Vec<u8>> {
-    let mut expanded = Vec::with_capacity(value.len());
-    let mut rest = value;
-    while let [byte, after @ ..] = rest {
-        rest = match (byte, after) {
-            (b'%', [b'%', after @ ..]) | (b'$', [b'$', after @ ..]) => after,
-            (b'%', _) | (b'$', [b'{', ..]) => return None,
-            _ => after,
-        };
-        expanded.push(*byte);
-    }
-    Some(expanded)
+    Ok(provided)
 }
 
 #[cfg(test)]
@@ -271,7 +165,7 @@ mod tests {
         let unit = b"[Container]\nEnvironment=KEY=-----BEGIN PRIVATE KEY----- \\\n\
             MC4CAQAwBQYDK2VwBCIEIE== -----END PRIVATE KEY-----\n";
         let mut entries = Entries::default();
-        let words = parse(unit).variables;
+        let words = parse(unit).unwrap().variables;
         let mut put = words.iter().map(|word| put_variable(&mut entries, Path::new("u"), word));
         let failure = put.find_map(Result::err).unwrap().to_string();
         assert!(failure.starts_with("an Environment= of u has a word"), "{failure}");
@@ -282,39 +176,17 @@ mod tests {
     }
 
     #[test]
-    fn words_are_split_as_by_systemd() {
-        for (value, expected) in [
-            ("A=1 B=2", vec!["A=1", "B=2"]),
-            (r#""A=two words" 'B=it is "so"'"#, vec!["A=two words", r#"B=it is "so""#]),
-            (r#"A="two words" C"#, vec!["A=two words", "C"]),
-            (r#"A=\"x\" B=a\sb"#, vec![r#"A="x""#, "B=a b"]),
-            (r"A=\x41\102\u00e4\q", vec!["A=ABä\\q"]),
-            (r#"A="open"#, vec!["A=open"]),
-            ("  \t", vec![]),
-            (r#"A="" ''"#, vec!["A=", ""]),
-        ] {
-            assert_eq!(texts(&words(value.as_bytes())), expected, "{value}");
-        }
-    }
-
-    #[test]
     fn parse_reads_the_container_section_only() {
         let unit = b"[Unit]\nEnvironment=NO=1\n[Container]\n# Environment=NO=2\n Environment = A=1 \\\n; no\n  B=2\n\
             EnvironmentFile=./x.env\nSecret=app--K,type=env,target=K\n[Service]\nEnvironment=NO=3\n";
-        let provided = parse(unit);
+        let provided = parse(unit).unwrap();
         assert_eq!(texts(&provided.variables), ["A=1", "B=2"]);
         assert_eq!(texts(&provided.files), ["./x.env"]);
         assert_eq!(texts(&provided.secrets), ["app--K,type=env,target=K"]);
-        let provided = parse(b"[Container]\nEnvironment=A=1\nEnvironment=\nEnvironment=B=2");
+        let unit = b"[Container]\nEnvironment=A=1\nEnvironment=\nEnvironment=B=2\nEnvironment=C=\\q";
+        let provided = parse(unit).unwrap();
+        assert_eq!(provided.dropped, ["Environment"]);
         assert_eq!(texts(&provided.variables), ["B=2"]);
-    }
-
-    #[test]
-    fn expanded_rejects_specifiers_and_variables() {
-        assert_eq!(expanded(b"100%% $$HOME $HOME").unwrap(), b"100% $HOME $HOME");
-        for value in ["%h/x", "50%", "a${HOME}b"] {
-            assert_eq!(expanded(value.as_bytes()), None, "{value}");
-        }
     }
 
     proptest! {
@@ -322,15 +194,7 @@ mod tests {
         fn words_round_trip_a_quoted_value(value in "[^\0\n\r]{0,20}") {
             let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
             let unit = format!("[Container]\nEnvironment=\"A={escaped}\"\n");
-            prop_assert_eq!(texts(&parse(unit.as_bytes()).variables), [format!("A={value}")]);
-        }
-
-        #[test]
-        fn parse_never_panics(text in prop::collection::vec(any::<u8>(), 0..200)) {
-            let text = [b"[Container]\nEnvironment=".as_slice(), &text].concat();
-            for word in parse(&text).variables {
-                let _ = expanded(&word);
-            }
+            prop_assert_eq!(texts(&parse(unit.as_bytes()).unwrap().variables), [format!("A={value}")]);
         }
     }
 }
