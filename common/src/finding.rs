@@ -17,6 +17,9 @@ pub struct Finding {
     /// The names of the secrets that it concerns.
     #[serde(default)]
     pub affects: Vec<String>,
+    /// The units that it concerns.
+    #[serde(default)]
+    pub units: Vec<String>,
 }
 
 /// How bad a finding is; the worst first.
@@ -48,7 +51,7 @@ impl Finding {
     }
 
     fn new(severity: Severity, problem: Problem) -> Self {
-        Self { severity, cause: "other".into(), problem, affects: Vec::new() }
+        Self { severity, cause: "other".into(), problem, affects: Vec::new(), units: Vec::new() }
     }
 
     /// The finding with its cause.
@@ -61,6 +64,12 @@ impl Finding {
     #[must_use]
     pub fn affecting<'a>(self, names: impl IntoIterator<Item = &'a str>) -> Self {
         Self { affects: names.into_iter().map(str::to_owned).collect(), ..self }
+    }
+
+    /// The finding with the units that it concerns.
+    #[must_use]
+    pub fn on_units<'a>(self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        Self { units: names.into_iter().map(str::to_owned).collect(), ..self }
     }
 }
 
@@ -83,8 +92,8 @@ mod tests {
 
     #[test]
     fn json_has_one_object_without_nesting_and_is_read_back() {
-        let finding = Finding::note("a", "b").of("key").affecting(["s"]);
-        let json = json!({"severity": "note", "cause": "key", "what": "a", "remedy": "b", "affects": ["s"]});
+        let finding = Finding::note("a", "b").of("key").affecting(["s"]).on_units(["u"]);
+        let json = json!({"severity": "note", "cause": "key", "what": "a", "remedy": "b", "affects": ["s"], "units": ["u"]});
         assert_eq!(to_value(&finding).unwrap(), json);
         assert_eq!(from_value::<Finding>(json).unwrap(), finding);
         for severity in [Severity::Error, Severity::Warning, Severity::Note] {

@@ -640,7 +640,7 @@ _psictl() {
             return 0
             ;;
         psictl__subcmd__doctor)
-            opts="-h --json --program --quadlets --help"
+            opts="-h --json --program --quadlets --units --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -651,6 +651,10 @@ _psictl() {
                     return 0
                     ;;
                 --quadlets)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --units)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

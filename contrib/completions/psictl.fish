@@ -129,7 +129,8 @@ complete -c psictl -n "__fish_psictl_using_subcommand setup" -l accept-removals 
 complete -c psictl -n "__fish_psictl_using_subcommand setup" -l json -d 'Print JSON'
 complete -c psictl -n "__fish_psictl_using_subcommand setup" -s h -l help -d 'Print help'
 complete -c psictl -n "__fish_psictl_using_subcommand doctor" -l program -d 'The permanent path of psi-driver (default: the one of `psictl install`)' -r -F
-complete -c psictl -n "__fish_psictl_using_subcommand doctor" -l quadlets -d 'The directory of the quadlet units' -r -F
+complete -c psictl -n "__fish_psictl_using_subcommand doctor" -l quadlets -d 'The directory of the quadlet units (default: those that quadlet reads)' -r -F
+complete -c psictl -n "__fish_psictl_using_subcommand doctor" -l units -d 'The directory of other units (default: systemd\'s for local units)' -r -F
 complete -c psictl -n "__fish_psictl_using_subcommand doctor" -l json -d 'Print JSON'
 complete -c psictl -n "__fish_psictl_using_subcommand doctor" -s h -l help -d 'Print help'
 complete -c psictl -n "__fish_psictl_using_subcommand gc" -l store -d 'Another podman\'s graph root to read; every user\'s default store and those of psid\'s registrations are always read' -r -F

@@ -55,6 +55,10 @@ impl CliError {
         self.problem
     }
 
+    pub(crate) fn problem(&self) -> &Problem {
+        &self.problem
+    }
+
     pub(crate) fn exit(&self) -> Exit {
         self.exit
     }

@@ -6,7 +6,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use psi_harness::{CLIENT_SECRET, Config, FakeInfisical, Instance, one_line, program, run};
+use psi_harness::{
+    CLIENT_SECRET, Config, FakeInfisical, Instance, copy_program, one_line, program, run,
+};
 
 fn check(instance: &Instance, args: &[&str]) -> (i32, String, String) {
     let outcome = instance.psid().args(&[&["check"][..], args].concat()).run();
@@ -94,7 +96,7 @@ fn config_of_root_alone_is_found_by_its_reader() {
     let instance = Instance::of(&infisical);
     let as_nobody = || {
         let program = instance.run().join("psid");
-        fs::copy(psi_harness::program("psid"), &program).unwrap();
+        copy_program("psid", &program);
         let start = instance.psid().with_program(&program).args(&["check"]);
         start.through(&["setpriv", "--reuid=1234", "--regid=1234", "--clear-groups"]).run()
     };
@@ -200,4 +202,56 @@ fn candidate_of_root_is_checked_as_psids_user() {
     assert_eq!(infisical.logins(), 2, "{told}");
     assert_eq!(told.matches("\n65\n").count(), 2, "{told}");
     assert!(told.ends_with("\n0\npsi 700 /run/psid\nroot 755 /etc/psi\n"), "{told}");
+}
+
+/// A drop-in may change psid's user and its sandbox: systemd's word counts.
+#[test]
+fn check_by_root_respects_drop_ins_of_the_unit() {
+    let infisical = FakeInfisical::with(&json!({}));
+    let config = Config::of(&infisical).to_string();
+    let config = config.replace("api_url", "ca_cert = \"/etc/psi/ca.pem\"\napi_url");
+    let told = on_host(
+        &config,
+        r#"
+        mkdir -p /run/systemd/system /etc/stub; PATH=/etc/stub:$PATH
+        printf '#!/bin/sh\ncat /etc/stub/show\n' >/etc/stub/systemctl; chmod 0755 /etc/stub/systemctl
+        echo 'web:x:1234:1234::/:/bin/false' >>/etc/passwd
+        show() { printf '%s\n' LoadState=loaded ProtectSystem=strict StateDirectory=psi RuntimeDirectory=psid "$@" >/etc/stub/show; }
+        echo ca >/etc/psi/ca.pem; chmod 0640 /etc/psi/ca.pem; chmod 0644 /etc/psi/config.toml
+        show User=psi; $psid check; echo $?
+        chown 0:991 /etc/psi/ca.pem; show User=web SupplementaryGroups=ca; $psid check; echo $?
+        show User=web; $psid check; echo $?
+        show User=; $psid check; echo $?
+        chmod 0644 /etc/psi/ca.pem
+        show User=psi InaccessiblePaths=-/etc/psi/ca.pem; $psid check; echo $?
+        show User=psi 'ReadOnlyPaths=/var/lib/psi /x'; $psid check; $psid doctor | grep '"what"'
+        show User=psi NeedDaemonReload=yes; $psid check; $psid doctor | grep '"what"'
+        show User=psi 'ExecStart={ path=/usr/bin/psid ; argv[]=/usr/bin/psid --config /etc/other.toml ; ignore_errors=no ; }'
+        $psid check
+        show User=psi ProtectHome=tmpfs BindReadOnlyPaths=/etc/psi:/home/psi:rbind
+        sed -i s,/etc/psi/ca.pem,/home/psi/ca.pem, /etc/psi/config.toml; $psid check; echo $?
+        show User=psi ProtectHome=tmpfs; $psid check; echo $?"#,
+    );
+    let mut rest = told.as_str();
+    for expected in [
+        "ca_cert names /etc/psi/ca.pem, which psid's user cannot read",
+        "65\n",
+        "/etc/psi/config.toml is good\n0\n",
+        "which psid's user cannot read",
+        "65\n",
+        "/etc/psi/config.toml is good\n0\n",
+        "which psid.service does not see (InaccessiblePaths=-/etc/psi/ca.pem)",
+        "65\n",
+        "psid.service does not let psid write /var/lib/psi (ReadOnlyPaths=/var/lib/psi /x)",
+        "\"what\": \"psid.service does not let psid write /var/lib/psi",
+        "warning: systemd has not loaded the newest files of psid.service; `systemctl daemon-reload`",
+        "\"what\": \"systemd has not loaded the newest files",
+        "psid.service runs psid with /etc/other.toml, not with /etc/psi/config.toml",
+        "/etc/psi/config.toml is good\n0\n",
+        "ca_cert names /home/psi/ca.pem, which psid.service does not see (ProtectHome=tmpfs)",
+        "65\n",
+    ] {
+        let (_, after) = rest.split_once(expected).unwrap_or_else(|| panic!("{expected}: {told}"));
+        rest = after;
+    }
 }

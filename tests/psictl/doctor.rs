@@ -86,7 +86,7 @@ fn doctor_reports_a_healthy_host() {
 fn doctor_reports_what_stops_containers_as_error() {
     let mut host = well(&json!({"A": "1", "B": "2"}));
     host.podman.ok(&["secret", "rm", "myapp--A"]);
-    is_error(&host, "myapp.service does not start");
+    is_error(&host, "podman has no secret of workloads, named by myapp.service: myapp--A");
     host.set_up(&[]);
     host.stop_psid();
     is_error(&host, "no connection to psid");

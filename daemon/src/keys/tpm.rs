@@ -137,6 +137,11 @@ impl TpmKey {
         }
     }
 
+    /// The next key, if an interrupted rekey or init left one.
+    pub fn next_key(&self) -> Option<PathBuf> {
+        Some(self.next_path()).filter(|path| path.exists())
+    }
+
     /// What the config requires of the seal.
     pub fn seal_with(&self) -> SealWith {
         *self.required_seal.lock()

@@ -1,5 +1,9 @@
 //! The reasons why psid is degraded.
 
+use std::cell::LazyCell;
+
+use psi_common::SecretId;
+
 use super::{DegradedReason, Runtime};
 use crate::cache::RemovalReason;
 use crate::grpc::control::Degradation;
@@ -137,10 +141,15 @@ impl Runtime {
     /// Registered secrets that cannot be used.
     fn add_secrets(&self, reasons: &mut Reasons) {
         let registry = self.service.registry().all();
+        let names = LazyCell::new(|| self.service.registry().names());
+        let shown = |id: &SecretId| match names.get(id) {
+            Some(known) => format!("secret {} ({id})", known.name),
+            None => format!("secret {id}"),
+        };
         let mut unusable = registry.iter().filter_map(|(id, registered)| match registered {
-            Registered::Invalid(why) => Some(format!("secret {id} is not usable: {why}")),
+            Registered::Invalid(why) => Some(format!("{} is not usable: {why}", shown(id))),
             Registered::Unreadable(why) => {
-                Some(format!("secret {id} cannot be read, which is tried again: {why}"))
+                Some(format!("{} cannot be read, which is tried again: {why}", shown(id)))
             }
             _ => None,
         });

@@ -1,5 +1,7 @@
 //! `psictl drill`: simulates an outage and reports the lookups that fail.
 
+use std::collections::BTreeMap;
+
 use psi_common::{Exit, Paths};
 use psi_proto::v1::drill_event::Event;
 use psi_proto::v1::{DrillFailure, DrillOutcome, DrillStarted};
@@ -8,6 +10,7 @@ use serde::Serialize;
 use crate::client::{Client, Deadline};
 use crate::ctl::args::DrillOptions;
 use crate::ctl::json;
+use crate::ctl::names::Known;
 use crate::ctl::wording::counted;
 use crate::error::CliError;
 use crate::stdio;
@@ -22,12 +25,16 @@ struct Output {
 
 pub(crate) fn run(paths: &Paths, options: &DrillOptions) -> Result<(), CliError> {
     let mut output = Output::default();
+    let mut names = Known::default();
     let mut printed = Ok(());
     let client = Client::new(paths, Deadline::For(options.span));
     client.drill(options.span, &mut |event| {
         let Some(event) = event.event else { return };
+        if let Event::Started(started) = &event {
+            names = Known::of(paths, started.would_fail.iter().chain(&started.unknown));
+        }
         if !options.json && printed.is_ok() {
-            printed = stdio::write_text(&as_text(&event, options));
+            printed = stdio::write_text(&as_text(&event, &names, options));
         }
         match event {
             Event::Started(started) => output.started = started,
@@ -37,13 +44,13 @@ pub(crate) fn run(paths: &Paths, options: &DrillOptions) -> Result<(), CliError>
     })?;
     printed?;
     if options.json {
-        stdio::write_text(&output.as_json())?;
+        stdio::write_text(&output.as_json(&names))?;
     }
     output.result()
 }
 
 /// An event as text. It is printed at once, so that a drill that ends early has shown its results.
-fn as_text(event: &Event, options: &DrillOptions) -> String {
+fn as_text(event: &Event, names: &Known, options: &DrillOptions) -> String {
     match event {
         Event::Started(started) => {
             let span = options.span.as_secs();
@@ -51,7 +58,7 @@ fn as_text(event: &Event, options: &DrillOptions) -> String {
                 "drill      simulating an outage of all providers for {span} s; Ctrl-C ends it\n\
                  registered {}; with no provider reachable, {}\n",
                 counted(started.registered, "secret"),
-                expected(started)
+                expected(started, names)
             );
             for why in &started.unknown_reasons {
                 text += &format!("UNKNOWN    {why}\n");
@@ -69,13 +76,14 @@ fn as_text(event: &Event, options: &DrillOptions) -> String {
 
 fn expected(
     DrillStarted { registered, would_fail, unknown, unknown_reasons, .. }: &DrillStarted,
+    names: &Known,
 ) -> String {
     let mut parts = Vec::new();
     if !would_fail.is_empty() {
-        parts.push(format!("{} would NOT be served: {}", would_fail.len(), would_fail.join(", ")));
+        parts.push(format!("{} would NOT be served: {}", would_fail.len(), names.list(would_fail)));
     }
     if !unknown.is_empty() {
-        parts.push(format!("unknown for {}: {}", unknown.len(), unknown.join(", ")));
+        parts.push(format!("unknown for {}: {}", unknown.len(), names.list(unknown)));
     }
     match parts.is_empty() {
         true if *registered > 0 && unknown_reasons.is_empty() => "all would be served".into(),
@@ -90,6 +98,8 @@ struct Report<'a> {
     would_fail: &'a [String],
     unknown: &'a [String],
     unknown_reasons: &'a [String],
+    /// The podman names of these ids, as far as psid knows them.
+    names: &'a BTreeMap<String, String>,
     lookups: u64,
     failed_lookups: u64,
     failed: Vec<FailedSecret<'a>>,
@@ -102,13 +112,14 @@ struct FailedSecret<'a> {
 }
 
 impl Output {
-    fn as_json(&self) -> String {
+    fn as_json(&self, names: &Known) -> String {
         let failed = self.failures.iter();
         json::text(&Report {
             registered: self.started.registered,
             would_fail: &self.started.would_fail,
             unknown: &self.started.unknown,
             unknown_reasons: &self.started.unknown_reasons,
+            names: names.by_id(),
             lookups: self.outcome.lookups,
             failed_lookups: self.outcome.failed,
             failed: failed

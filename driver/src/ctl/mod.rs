@@ -28,6 +28,7 @@ mod plaintext;
 mod podman;
 mod progress;
 mod psid;
+mod quadlet;
 mod restore;
 mod seal;
 mod setup;

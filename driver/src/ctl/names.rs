@@ -1,6 +1,6 @@
 //! Podman's names of secrets, which psid does not learn from podman.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -41,6 +41,38 @@ fn podman_id(name: &str) -> Option<SecretId> {
         .output()
         .ok()?;
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+}
+
+/// The podman names of registered ids, as far as psid remembers them.
+#[derive(Debug, Default)]
+pub(super) struct Known(BTreeMap<String, String>);
+
+impl Known {
+    /// The names of these ids; psid is called only if there are any, and a failure leaves the ids without names.
+    pub(super) fn of<'a>(paths: &Paths, ids: impl IntoIterator<Item = &'a String>) -> Self {
+        let ids: BTreeSet<&String> = ids.into_iter().collect();
+        if ids.is_empty() {
+            return Self::default();
+        }
+        let registered = Client::new(paths, Deadline::Probe).registrations().unwrap_or_default();
+        let named = registered.into_iter().filter(|one| !one.name.is_empty());
+        Self(named.filter(|one| ids.contains(&one.id)).map(|one| (one.id, one.name)).collect())
+    }
+
+    /// `NAME (ID)`, or the id.
+    pub(super) fn shown(&self, id: &str) -> String {
+        self.0.get(id).map_or_else(|| id.to_owned(), |name| format!("{name} ({id})"))
+    }
+
+    /// All of them, each as [`Known::shown`].
+    pub(super) fn list(&self, ids: &[String]) -> String {
+        ids.iter().map(|id| self.shown(id)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The names by id.
+    pub(super) fn by_id(&self) -> &BTreeMap<String, String> {
+        &self.0
+    }
 }
 
 /// Reports the names of the secrets in these stores to psid, as hints for people and for gc. Failures are ignored,

@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::podman::Podman;
-use crate::{Driver, FakeInfisical, Instance, Psid, program, run};
+use crate::{Driver, FakeInfisical, Instance, Outcome, Psid, program, run};
 
 /// Everything that a setup reads and writes.
 pub struct Host {
@@ -165,16 +165,21 @@ pub fn workload(name: &str, sources: &[(&str, bool)]) -> String {
 /// The units that quadlet generates from a directory; panics if it reports an error.
 #[track_caller]
 pub fn generate(quadlets: &Path) -> String {
+    let outcome = run_quadlet(quadlets);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let complaints = ["rror", "nsupported", "kipping", "ailed"];
+    let bad = outcome.stderr.lines().find(|line| complaints.iter().any(|word| line.contains(word)));
+    assert_eq!(bad, None, "{}", outcome.stderr);
+    outcome.stdout_text()
+}
+
+/// A dry run of quadlet over a directory.
+pub fn run_quadlet(quadlets: &Path) -> Outcome {
     let own = crate::target_directory().join("tools/quadlet");
     let places = [own, "/usr/libexec/podman/quadlet".into(), "/usr/lib/podman/quadlet".into()];
     let quadlet = places.iter().find(|path| path.exists());
     let quadlet = quadlet.expect("no quadlet: run tests/deps.sh, which fetches one");
     let mut command = Command::new(quadlet);
     command.args(["-dryrun", "-v"]).env_clear().env("QUADLET_UNIT_DIRS", quadlets);
-    let outcome = run(command, b"");
-    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
-    let complaints = ["rror", "nsupported", "kipping", "ailed"];
-    let bad = outcome.stderr.lines().find(|line| complaints.iter().any(|word| line.contains(word)));
-    assert_eq!(bad, None, "{}", outcome.stderr);
-    String::from_utf8(outcome.stdout).unwrap()
+    run(command, b"")
 }

@@ -2,41 +2,26 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use psi_common::Problem;
 
+use super::unit::ServiceUnit;
 use crate::config::{Config, NamedFile};
 
-/// What psid.service hides, and the setting that does. The packaged unit's; a drop-in may change them.
-const HIDDEN: [(&str, &str); 5] = [
-    ("/home", "ProtectHome=yes"),
-    ("/root", "ProtectHome=yes"),
-    ("/run/user", "ProtectHome=yes"),
-    ("/tmp", "PrivateTmp=yes"),
-    ("/var/tmp", "PrivateTmp=yes"),
-];
-
-/// The place of psid in which the files are looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Unit {
-    /// Whether psid.service runs the config, with its sandbox.
-    pub(super) is_sandboxed: bool,
-}
-
-/// What psid could not read, by this process's own user.
-pub(super) fn problems(config: &Config, beside: &Path, unit: Unit) -> Vec<Problem> {
+/// What psid could not read, by this process's own user; `unit` is the one that runs the config, if one does.
+pub(super) fn problems(config: &Config, beside: &Path, unit: Option<&ServiceUnit>) -> Vec<Problem> {
     let mut found = Vec::new();
     for NamedFile { key, path } in config.named_files() {
-        match hidden(&path, unit) {
-            Some(setting) => found.push(Problem::new(
+        match seen(&path, unit) {
+            Err(setting) => found.push(Problem::new(
                 format!(
                     "{key} names {}, which psid.service does not see ({setting})",
                     path.display()
                 ),
                 "move the file to /etc/psi, and correct the config",
             )),
-            None => found.extend(unreadable(key, &path)),
+            Ok(seen) => found.extend(unreadable(key, &path, &seen)),
         }
     }
     for name in config.named_credentials() {
@@ -53,13 +38,25 @@ pub(super) fn problems(config: &Config, beside: &Path, unit: Unit) -> Vec<Proble
     found
 }
 
-fn unreadable(key: &str, path: &Path) -> Option<Problem> {
-    let error = File::open(path).err()?;
+/// The directories that psid writes, and that its unit does not let it write.
+pub(super) fn unwritable(directories: &[&Path], unit: &ServiceUnit) -> Vec<Problem> {
+    let all = directories.iter().filter_map(|directory| {
+        let setting = unit.unwritable(directory)?;
+        Some(Problem::new(
+            format!("psid.service does not let psid write {} ({setting})", directory.display()),
+            "correct its drop-in: `systemctl edit psid.service`",
+        ))
+    });
+    all.collect()
+}
+
+fn unreadable(key: &str, path: &Path, seen: &Path) -> Option<Problem> {
+    let error = File::open(seen).err()?;
     let remedy = match error.kind() {
         io::ErrorKind::PermissionDenied => {
             format!(
                 "`chown root:psi {0} && chmod 0640 {0}`, and see its directories",
-                path.display()
+                seen.display()
             )
         }
         _ => "correct the path in the config, or write the file".to_owned(),
@@ -68,15 +65,14 @@ fn unreadable(key: &str, path: &Path) -> Option<Problem> {
     Some(Problem::new(what, remedy))
 }
 
-/// The setting of the unit that hides a path, also behind a symbolic link.
-fn hidden(path: &Path, unit: Unit) -> Option<&'static str> {
-    if !unit.is_sandboxed {
-        return None;
+/// The path of the host that psid opens, also behind a symbolic link; the error is the setting that hides it.
+fn seen<'a>(path: &Path, unit: Option<&'a ServiceUnit>) -> Result<PathBuf, &'a str> {
+    let Some(unit) = unit else { return Ok(path.to_owned()) };
+    let seen = unit.seen(path)?;
+    match seen.canonicalize() {
+        Ok(target) if target != seen => unit.seen(&target),
+        _ => Ok(seen),
     }
-    let resolved = path.canonicalize();
-    let paths = [Some(path), resolved.as_deref().ok()];
-    let is_below = |directory: &str| paths.iter().flatten().any(|path| path.starts_with(directory));
-    HIDDEN.iter().find_map(|(directory, setting)| is_below(directory).then_some(*setting))
 }
 
 #[cfg(test)]
@@ -84,25 +80,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_that_the_unit_hides_are_found_behind_links_too() {
-        let inside = Unit { is_sandboxed: true };
-        for (path, setting) in [
-            ("/home/admin/ca.pem", Some("ProtectHome=yes")),
-            ("/root/secret", Some("ProtectHome=yes")),
-            ("/tmp/secret", Some("PrivateTmp=yes")),
-            ("/homes/ca.pem", None),
-            ("/etc/psi/ca.pem", None),
-        ] {
-            assert_eq!(hidden(Path::new(path), inside), setting, "{path}");
-            assert_eq!(hidden(Path::new(path), Unit { is_sandboxed: false }), None);
-        }
-        let directory = tempfile::Builder::new().tempdir_in("/tmp").unwrap();
-        let link = Path::new("/var/lib").join(format!("psi-test-{}", std::process::id()));
-        std::fs::write(directory.path().join("file"), "").unwrap();
-        if std::os::unix::fs::symlink(directory.path().join("file"), &link).is_ok() {
-            assert_eq!(hidden(&link, inside), Some("PrivateTmp=yes"));
-            std::fs::remove_file(&link).unwrap();
-        }
+    fn hidden_path_is_found_behind_a_link() {
+        let unit = ServiceUnit::read();
+        let hidden = tempfile::Builder::new().tempdir_in("/tmp").unwrap();
+        let shown = tempfile::Builder::new().tempdir_in("/var/lib").unwrap();
+        let link = shown.path().join("link");
+        std::fs::write(hidden.path().join("file"), "").unwrap();
+        std::os::unix::fs::symlink(hidden.path().join("file"), &link).unwrap();
+        assert_eq!(seen(&link, Some(&unit)), Err("PrivateTmp=yes"));
+        assert_eq!(seen(&link, None), Ok(link.clone()));
     }
 
     #[test]
@@ -111,8 +97,7 @@ mod tests {
                     [providers.infisical.auth]\nmethod = \"universal-auth\"\nclient_id = \"c\"\n\
                     client_secret_credential = \"s\"\n";
         let config = Config::parse(text, Path::new("config.toml")).unwrap();
-        let found =
-            problems(&config, Path::new("/nonexistent/config.toml"), Unit { is_sandboxed: true });
+        let found = problems(&config, Path::new("/nonexistent/config.toml"), None);
         assert_eq!(found.len(), 1, "a missing credential may be delivered: {found:?}");
         let line = found[0].to_string();
         assert!(

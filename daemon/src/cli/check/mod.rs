@@ -4,6 +4,7 @@
 mod as_psid;
 mod files;
 mod online;
+mod unit;
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -19,11 +20,13 @@ use crate::cli::error::CommandError;
 use crate::config::{Config, ConfigError};
 use crate::runtime::build::Environment;
 use crate::sys::descriptor;
+pub(super) use as_psid::Checked;
 use as_psid::PsidUser;
-use files::Unit;
 
 /// The longest config and the longest secret.
 const MAX_BYTES: u64 = 1 << 20;
+/// The config of the system's psid.
+const SYSTEM_CONFIG: &str = "/etc/psi/config.toml";
 
 /// The options of `psid check`.
 #[derive(clap::Args)]
@@ -90,7 +93,7 @@ impl Prepared {
             return Ok(());
         }
         let path = &environment.paths.config;
-        if self.config.is_none() && path != Path::new("/etc/psi/config.toml") {
+        if self.config.is_none() && path != Path::new(SYSTEM_CONFIG) {
             // A candidate may be root's alone.
             self.config = Some(File::open(path));
         }
@@ -117,10 +120,11 @@ pub(super) async fn run(
         Some(file) => Config::from_bytes(read(file), &path),
         None => Config::read(&path),
     };
+    let user = user.as_ref();
     match config {
         Ok(config) => {
             report.warnings.clone_from(&config.warnings);
-            report.problems = problems(&config, &path, user.is_some());
+            report.problems = problems(&config, &path, user);
             if options.online {
                 environment.given_secret = given_secret(secret)?;
                 match online::check(&config, &environment, options).await {
@@ -129,7 +133,10 @@ pub(super) async fn run(
                 }
             }
         }
-        Err(error) => report.problems.push(unusable(&error, &path, user.as_ref())),
+        Err(error) => report.problems.push(unusable(&error, &path, user)),
+    }
+    if let Some(user) = user {
+        report.add_unit(user, &environment);
     }
     print(&if options.json { report.to_json() } else { report.to_text() });
     for problem in report.problems.iter().skip(1) {
@@ -142,9 +149,10 @@ pub(super) async fn run(
 }
 
 /// What psid could not use of a config that it can read.
-fn problems(config: &Config, path: &Path, is_sandboxed: bool) -> Vec<Problem> {
+fn problems(config: &Config, path: &Path, user: Option<&PsidUser>) -> Vec<Problem> {
     let objections = config.objections.iter().map(Problem::without_remedy);
-    objections.chain(files::problems(config, path, Unit { is_sandboxed })).collect()
+    let unit = user.map(|user| &user.unit);
+    objections.chain(files::problems(config, path, unit)).collect()
 }
 
 fn unusable(error: &ConfigError, path: &Path, user: Option<&PsidUser>) -> Problem {
@@ -161,17 +169,16 @@ fn unusable(error: &ConfigError, path: &Path, user: Option<&PsidUser>) -> Proble
     }
 }
 
-/// The problems of the config and its files for `psid doctor`: by a `psid check` that becomes psid's user, where this
+/// The report about the config and its files for `psid doctor`: by a `psid check` that becomes psid's user, where this
 /// process is root's.
-pub(super) async fn problems_for_doctor(
-    config: &Config,
-    environment: &Environment,
-) -> Vec<Problem> {
+pub(super) async fn check_for_doctor(config: &Config, environment: &Environment) -> Checked {
     let path = &environment.paths.config;
+    let own =
+        || Checked { problems: problems(config, path, None), warnings: config.warnings.clone() };
     if PsidUser::of(environment).is_none() {
-        return problems(config, path, false);
+        return own();
     }
-    as_psid::problems_by_child(path).await.unwrap_or_else(|| problems(config, path, false))
+    as_psid::check_by_child(path).await.unwrap_or_else(own)
 }
 
 fn given_secret(file: Option<io::Result<File>>) -> Result<Option<Arc<SecretBytes>>, CommandError> {
@@ -193,6 +200,25 @@ fn read(file: io::Result<File>) -> io::Result<Vec<u8>> {
 }
 
 impl Report {
+    /// Adds what psid's unit makes of the config.
+    fn add_unit(&mut self, user: &PsidUser, environment: &Environment) {
+        let (unit, paths) = (&user.unit, &environment.paths);
+        self.problems.extend(files::unwritable(&[&paths.state, &paths.run], unit));
+        let of_unit = unit.config.as_deref().filter(|_| paths.config == Path::new(SYSTEM_CONFIG));
+        if let Some(of_unit) = of_unit.filter(|of_unit| *of_unit != paths.config) {
+            let (own, of_unit) = (paths.config.display(), of_unit.display());
+            self.problems.push(Problem::new(
+                format!("psid.service runs psid with {of_unit}, not with {own}"),
+                format!("`psid --config {of_unit} check` checks that one"),
+            ));
+        }
+        if unit.is_outdated {
+            self.warnings.push(
+                "systemd has not loaded the newest files of psid.service; `systemctl daemon-reload`".into(),
+            );
+        }
+    }
+
     /// The exit status and the message, unless all is well.
     fn failure(&self) -> Option<(Exit, Problem)> {
         if let Some(first) = self.problems.first() {

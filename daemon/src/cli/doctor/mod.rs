@@ -2,6 +2,7 @@
 //! about podman and the daemon.
 
 pub mod containers_conf;
+mod interrupted;
 mod sealed;
 mod socket;
 
@@ -21,21 +22,20 @@ pub async fn diagnose(environment: &Environment) -> Vec<Finding> {
             return vec![Finding::error(error.to_string(), remedy).of("config")];
         }
     };
-    let mut findings: Vec<Finding> = config
-        .warnings
-        .iter()
-        .map(|warning| {
-            let remedy = "see psi.toml(5)";
-            Finding::warning(warning.clone(), remedy).of("config-warning")
-        })
-        .collect();
-    let problems = check::problems_for_doctor(&config, environment).await;
-    findings.extend(
-        problems
-            .into_iter()
-            .map(|problem| Finding::error(problem.what, problem.remedy).of("config-refused")),
-    );
+    let checked = check::check_for_doctor(&config, environment).await;
+    let warnings = checked.warnings.into_iter().map(|warning| {
+        let is_of_config = config.warnings.contains(&warning);
+        match is_of_config {
+            true => Finding::warning(warning, "see psi.toml(5)").of("config-warning"),
+            false => Finding::warning(warning, "").of("unit-outdated"),
+        }
+    });
+    let problems = checked.problems.into_iter();
+    let problems =
+        problems.map(|problem| Finding::error(problem.what, problem.remedy).of("config-refused"));
+    let mut findings: Vec<Finding> = warnings.chain(problems).collect();
     findings.extend(sealed::key(&config, environment).await);
+    findings.extend(interrupted::init(&config, environment));
     findings.extend(sealed::credentials(&config, environment).await);
     let socket = socket::check(&config.access, &environment.paths.socket);
     findings.extend(socket.into_iter().map(|finding| finding.of("socket-mode")));

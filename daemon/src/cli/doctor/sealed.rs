@@ -38,8 +38,12 @@ pub(super) async fn key(config: &Config, environment: &Environment) -> Vec<Findi
 
 async fn tpm_key(key: &TpmKey) -> Vec<Finding> {
     let mut findings = Vec::new();
-    // The message of the running psid, so that psictl groups the two.
-    if let Err(error) = key.check().await {
+    // The message of the running psid, so that psictl groups the two. A key that is not in its place yet is reported as
+    // an interrupted init.
+    let is_missing = !key.credential.sealed.exists() && key.next_key().is_some();
+    if let Err(error) = key.check().await
+        && !is_missing
+    {
         findings.push(Finding::error(error.problem.what, error.problem.remedy).of("key"));
     }
     let credential = &key.credential;

@@ -109,9 +109,12 @@ pub(crate) struct DoctorOptions {
     /// The permanent path of psi-driver (default: the one of `psictl install`)
     #[arg(long, value_name = "PATH")]
     pub(crate) program: Option<PathBuf>,
-    /// The directory of the quadlet units
+    /// The directory of the quadlet units (default: those that quadlet reads)
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) quadlets: Option<PathBuf>,
+    /// The directory of other units (default: systemd's for local units)
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) units: Option<PathBuf>,
 }
 
 #[derive(Args)]

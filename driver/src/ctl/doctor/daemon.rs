@@ -1,6 +1,6 @@
 //! The findings of psid: of `psid doctor` about config, files and credentials, and of the running daemon.
 
-use psi_common::{Finding, Paths};
+use psi_common::{Finding, Paths, Problem};
 use psi_proto::v1::{ProviderStatus, StatusResponse, Tristate};
 
 use super::named;
@@ -20,13 +20,15 @@ pub(super) fn of_psid(paths: &Paths, commands: &Commands, podman: Option<&About>
     if let Some(podman) = podman {
         args.extend(["--podman".into(), podman.version.clone()]);
     }
-    let failed = |what: String| vec![Finding::error(what, "").of("psid-doctor")];
+    let failed =
+        |problem: Problem| vec![Finding::error(problem.what, problem.remedy).of("psid-doctor")];
     let output = match psid::output(paths, &args) {
         Ok(output) => output,
-        Err(failure) => return failed(failure.to_string()),
+        Err(failure) => return failed(failure.into_problem()),
     };
     serde_json::from_slice(&output).unwrap_or_else(|_| {
-        failed("the output of `psid doctor` is not understood; install the psid of this psictl's version".into())
+        let what = "the output of `psid doctor` is not understood";
+        failed(Problem::new(what, "install the psid of this psictl's version"))
     })
 }
 
@@ -38,7 +40,8 @@ pub(super) fn running(
     match status {
         Ok(status) => of_status(status, inventory),
         Err(failure) => {
-            let down = Finding::error(failure.to_string(), "").of("psid-down");
+            let Problem { what, remedy } = failure.problem();
+            let down = Finding::error(what, remedy).of("psid-down");
             vec![down.affecting(inventory.of_psi().map(|secret| secret.name.as_str()))]
         }
     }
@@ -95,7 +98,11 @@ fn of_provider(
     let what =
         format!("{} is unreachable, cached values are served: {}", provider.name, provider.reason);
     // Without an outage, as when a token refuses a PIN, the cause has its own remedy.
-    let remedy = if provider.down_since_ms.is_some() { "psid retries by itself" } else { "" };
+    let remedy = if provider.down_since_ms.is_some() {
+        "psid retries by itself; `psictl cache refresh` tries at once"
+    } else {
+        ""
+    };
     let affects = inventory.names(&status.would_fail_now);
     let finding = if affects.is_empty() {
         Finding::warning(what, remedy)

@@ -12,18 +12,17 @@ use crate::ctl::files;
 use crate::ctl::podman::{self, About, Container, FileDriver};
 use crate::ctl::wording::counted;
 
-pub(super) fn findings(about: &About, inventory: &Inventory) -> Vec<Finding> {
+pub(super) fn findings(
+    about: &About,
+    inventory: &Inventory,
+    containers: &[Container],
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(left_by_file_driver(about, inventory));
-    match podman::containers() {
-        Ok(containers) => {
-            let uses = |it: &&Container| it.words.iter().any(|word| inventory.secrets.has(word));
-            let using: Vec<&Container> = containers.iter().filter(uses).collect();
-            findings.extend(copies(&about.graph_root, &using));
-            findings.extend(shown(about, &using));
-        }
-        Err(failure) => findings.push(Finding::warning(failure.to_string(), "").of("podman")),
-    }
+    let uses = |it: &&Container| it.words.iter().any(|word| inventory.secrets.has(word));
+    let using: Vec<&Container> = containers.iter().filter(uses).collect();
+    findings.extend(copies(&about.graph_root, &using));
+    findings.extend(shown(about, &using));
     findings
 }
 

@@ -1,25 +1,28 @@
 //! `psictl doctor`: finds problems that would keep a container from starting and secrets stored in plaintext, and
-//! prints each with its remedy.
+//! prints each with its remedy, and each unit that does not start with the command that fixes it.
 
 mod daemon;
 mod disk;
 mod group;
+mod python_psi;
+mod report;
 mod secrets;
 mod units;
+mod users;
+mod workloads;
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use psi_common::{Exit, Finding, Paths, Problem, Severity, check, for_own_scope};
-use serde::Serialize;
+use psi_common::{Exit, Finding, Paths, Problem};
 
 use crate::client::{Client, Deadline};
 use crate::ctl::args::DoctorOptions;
+use crate::ctl::names;
 use crate::ctl::podman::{self, Commands};
-use crate::ctl::wording::{self, counted};
-use crate::ctl::{json, names};
+use crate::ctl::wording;
 use crate::error::CliError;
 use crate::stdio;
 use secrets::Inventory;
+use units::Units;
+use workloads::Workloads;
 
 /// The names in one line; more are counted.
 const MAX_NAMES: usize = 10;
@@ -30,78 +33,42 @@ pub(crate) fn run(paths: &Paths, options: &DoctorOptions) -> Result<(), CliError
     let about = podman::about();
     let status = Client::new(paths, Deadline::Probe).status(false);
     let inventory = Inventory::load(paths, &status);
+    let running = daemon::running(&status, &inventory);
     let mut findings = daemon::of_psid(paths, &commands, about.as_ref().ok());
-    findings.extend(daemon::running(&status, &inventory));
-    findings.extend(inventory.findings(&commands));
-    match &about {
+    findings
+        .retain(|finding| finding.cause != "rekey" || running.iter().all(|it| it.cause != "rekey"));
+    findings.extend(running);
+    let workloads = Workloads::load(paths, &quadlets, &status);
+    findings.extend(inventory.findings(&commands, &workloads));
+    let containers = podman::containers().unwrap_or_else(|failure| {
+        findings.push(of_podman(failure, Finding::warning));
+        Vec::new()
+    });
+    match about {
         Ok(about) => {
             names::report_secrets(paths, &inventory.secrets, &about.graph_root);
-            findings.extend(disk::findings(about, &inventory));
+            findings.extend(disk::findings(&about, &inventory, &containers));
         }
-        Err(failure) => findings.push(Finding::error(failure.to_string(), "").of("podman")),
+        Err(failure) => findings.push(of_podman(failure, Finding::error)),
     }
-    findings.extend(units::findings(&quadlets, &inventory));
-    let findings = group::by_cause(findings);
-    let stopped = group::stopped(&units::secrets(&quadlets), &findings);
-    let report = if options.json { as_json } else { as_text };
+    let units = Units::load(paths, options, &containers, &inventory);
+    findings.extend(units.findings(&inventory, &workloads));
+    findings.extend(workloads.findings(&units.quadlets));
+    findings.extend(users::findings(&units.of_users, &inventory));
+    findings.extend(python_psi::findings(&quadlets));
+    let findings = group::by_cause(findings, &units.own);
+    let stopped = group::stopped(&units.own, &findings);
+    let report = if options.json { report::as_json } else { report::as_text };
     stdio::write_text(&report(&findings, &stopped))?;
-    if is_well(&findings) { Ok(()) } else { Err(CliError::status_only(Exit::Drift)) }
-}
-
-fn is_well(findings: &[Finding]) -> bool {
-    findings.iter().all(|finding| finding.severity == Severity::Note)
-}
-
-/// The units that do not start, with the causes.
-type Stopped = BTreeMap<String, BTreeSet<String>>;
-
-fn as_text(findings: &[Finding], stopped: &Stopped) -> String {
-    let mut text: String = findings.iter().map(line).collect();
-    for (unit, causes) in stopped {
-        let causes: Vec<&str> = causes.iter().map(String::as_str).collect();
-        let what = format!("{unit} does not start [{}]", causes.join(", "));
-        text += &format!("unit: {}\n", check::printable(&what));
+    match report::is_well(&findings) {
+        true => Ok(()),
+        false => Err(CliError::status_only(Exit::Drift)),
     }
-    if is_well(findings) {
-        text.push_str("no problem found\n");
-    }
-    text
 }
 
-/// The report as JSON.
-#[derive(Serialize)]
-struct Report<'a> {
-    well: bool,
-    findings: &'a [Finding],
-    units: Vec<StoppedUnit<'a>>,
-}
-
-#[derive(Serialize)]
-struct StoppedUnit<'a> {
-    unit: &'a str,
-    causes: &'a BTreeSet<String>,
-}
-
-fn as_json(findings: &[Finding], stopped: &Stopped) -> String {
-    let units = stopped.iter().map(|(unit, causes)| StoppedUnit { unit, causes });
-    json::text(&Report { well: is_well(findings), findings, units: units.collect() })
-}
-
-/// One line with the finding and its cause, and one more with the secrets that it concerns, unless it names them
-/// itself.
-fn line(Finding { severity, cause, problem, affects }: &Finding) -> String {
-    let remedy = for_own_scope(&problem.remedy);
-    let problem = Problem::new(problem.what.as_str(), remedy);
-    let mut text = format!("{}: {problem} [{cause}]\n", severity.name());
-    if affects.iter().any(|name| !problem.what.contains(name.as_str())) {
-        let names = named(affects.iter().map(String::as_str));
-        text += &format!(
-            "    it concerns {}: {}\n",
-            counted(affects.len(), "secret"),
-            check::printable(&names)
-        );
-    }
-    text
+fn of_podman(failure: CliError, finding: fn(String, String) -> Finding) -> Finding {
+    let Problem { what, remedy } = failure.into_problem();
+    finding(what, remedy).of("podman")
 }
 
 /// The names in one line; more are counted.

@@ -9,6 +9,7 @@ use psi_common::{Finding, Paths, SecretId};
 use psi_proto::v1::{Registration, RegistrationKind, StatusResponse};
 
 use super::named;
+use super::workloads::Workloads;
 use crate::client::{Client, Deadline};
 use crate::ctl::podman::{self, Commands, Secret, Secrets};
 use crate::ctl::wording::counted;
@@ -57,12 +58,12 @@ impl Inventory {
         Self { secrets, registered, restorable, failures, has_podman }
     }
 
-    pub(super) fn findings(&self, commands: &Commands) -> Vec<Finding> {
+    pub(super) fn findings(&self, commands: &Commands, workloads: &Workloads) -> Vec<Finding> {
         let mut findings = self.failures.clone();
         findings.extend(
             program_missing(commands.program()).map(|it| it.affecting(self.names_of_psi())),
         );
-        findings.extend(self.unknown());
+        findings.extend(self.unknown(workloads));
         findings.extend(self.deleted());
         findings.extend(self.unusable());
         findings.extend(self.duplicates());
@@ -91,9 +92,35 @@ impl Inventory {
         ids.iter().map(|id| self.name(id)).collect()
     }
 
+    /// Podman's name of an id; otherwise the one that psid remembers, with the id.
     fn name(&self, id: &str) -> String {
-        let secret = self.secrets.iter().find(|secret| secret.id.as_str() == id);
-        secret.map_or_else(|| id.to_owned(), |secret| secret.name.clone())
+        if let Some(secret) = self.secrets.iter().find(|secret| secret.id.as_str() == id) {
+            return secret.name.clone();
+        }
+        let mut registered = self.registered.iter().flat_map(BTreeMap::values);
+        match registered.find(|one| one.id == id && !one.name.is_empty()) {
+            Some(one) => format!("{} ({id})", one.name),
+            None => id.to_owned(),
+        }
+    }
+
+    /// The name of the secret that podman takes for this text: a name, an id, or the beginning of one id.
+    pub(super) fn name_of(&self, text: String) -> String {
+        if self.secrets.has(&text) {
+            return text;
+        }
+        let mut with = self.secrets.iter().filter(|secret| secret.id.as_str().starts_with(&text));
+        match (with.next(), with.next()) {
+            (Some(secret), None) => secret.name.clone(),
+            _ => text,
+        }
+    }
+
+    /// The podman stores that had a secret of this name when psid last learnt of it.
+    pub(super) fn stores_with(&self, name: &str) -> Vec<&str> {
+        let registered = self.registered.iter().flat_map(BTreeMap::values);
+        let named = registered.filter(|one| one.name == name && !one.store.is_empty());
+        named.map(|one| one.store.as_str()).collect()
     }
 
     /// The literals that only lack an open key.
@@ -103,24 +130,32 @@ impl Inventory {
     }
 
     /// Secrets of podman that psid has no registration of (version 1, pull request 29).
-    fn unknown(&self) -> Option<Finding> {
-        let registered = self.registered.as_ref()?;
-        let unknown: Vec<&str> = self
+    fn unknown(&self, workloads: &Workloads) -> Vec<Finding> {
+        let Some(registered) = &self.registered else { return Vec::new() };
+        let unknown = self
             .of_psi()
             .filter(|secret| !registered.contains_key(&secret.id))
-            .filter(|secret| !self.restorable.contains(&secret.id))
-            .map(|secret| secret.name.as_str())
-            .collect();
-        (!unknown.is_empty()).then(|| {
+            .filter(|secret| !self.restorable.contains(&secret.id));
+        let (planned, others): (Vec<&str>, Vec<&str>) =
+            unknown.map(|secret| secret.name.as_str()).partition(|name| workloads.has(name));
+        let finding = |names: Vec<&str>, remedy: &str| {
             let what = format!(
                 "psid has no registration of {} of podman, so that no container starts with them: {}",
-                counted(unknown.len(), "secret"),
-                named(unknown.iter().copied())
+                counted(names.len(), "secret"),
+                named(names.iter().copied())
             );
-            let remedy = "`psictl setup` registers those of workloads again; restore the others from a backup of the state \
-                          directory, or create them with `podman secret create --replace`";
-            Finding::error(what, remedy).of("secret-unknown").affecting(unknown)
-        })
+            (!names.is_empty())
+                .then(|| Finding::error(what, remedy).of("secret-unknown").affecting(names))
+        };
+        let create = match others.first() {
+            Some(name) => format!(
+                "restore them from a backup of the state directory, or create each of them: `podman secret create \
+                 --replace {name} -`"
+            ),
+            None => String::new(),
+        };
+        let planned = finding(planned, "`psictl setup` registers them again");
+        planned.into_iter().chain(finding(others, &create)).collect()
     }
 
     /// Secrets that podman has and that were deleted in psid a short time ago.

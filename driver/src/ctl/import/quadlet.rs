@@ -183,7 +183,8 @@ mod tests {
         assert_eq!(texts(&provided.variables), ["A=1", "B=2"]);
         assert_eq!(texts(&provided.files), ["./x.env"]);
         assert_eq!(texts(&provided.secrets), ["app--K,type=env,target=K"]);
-        let unit = b"[Container]\nEnvironment=A=1\nEnvironment=\nEnvironment=B=2\nEnvironment=C=\\q";
+        let unit =
+            b"[Container]\nEnvironment=A=1\nEnvironment=\nEnvironment=B=2\nEnvironment=C=\\q";
         let provided = parse(unit).unwrap();
         assert_eq!(provided.dropped, ["Environment"]);
         assert_eq!(texts(&provided.variables), ["B=2"]);

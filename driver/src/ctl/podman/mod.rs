@@ -13,7 +13,7 @@ mod record;
 mod secrets;
 mod store;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use psi_common::Exit;
@@ -84,6 +84,9 @@ pub(crate) struct Container {
     /// The secrets that it mounts, and every word of the command that created it: podman shows secrets that are
     /// variables nowhere else.
     pub(crate) words: BTreeSet<String>,
+    /// The arguments of the command that created it.
+    pub(crate) created_by: Vec<String>,
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 impl Container {
@@ -93,12 +96,17 @@ impl Container {
         let mounted = config["Secrets"].as_array().into_iter().flatten();
         let mounted = mounted.filter_map(|secret| secret["Name"].as_str());
         let created_by = config["CreateCommand"].as_array().into_iter().flatten();
-        let words = created_by.filter_map(Value::as_str).flat_map(|arg| arg.split(['=', ',']));
+        let created_by: Vec<String> = created_by.map(text).collect();
+        let words = created_by.iter().flat_map(|arg| arg.split(['=', ',']));
+        let labels = config["Labels"].as_object().into_iter().flatten();
+        let labels = labels.map(|(name, value)| (name.clone(), text(value)));
         Self {
             id: text(&inspected["Id"]),
             name: text(&inspected["Name"]),
             is_running: inspected["State"]["Running"].as_bool().unwrap_or_default(),
             words: mounted.chain(words).map(str::to_owned).collect(),
+            labels: labels.collect(),
+            created_by,
         }
     }
 }

@@ -35,45 +35,78 @@ pub(crate) struct SecretUse {
     pub(crate) is_variable: bool,
 }
 
-/// Every container unit in these directories.
+/// Every container unit in these directories. Quadlet drops all units of a directory that has a file which it cannot
+/// parse.
 pub(crate) fn containers(directories: &[PathBuf]) -> Vec<Quadlet> {
-    let mut paths: BTreeMap<String, PathBuf> = BTreeMap::new();
-    for path in directories.iter().flat_map(|directory| entries(directory)) {
-        if let Some(name) = path.file_name().and_then(|name| name.to_str())
-            && name.len() > SUFFIX.len()
-            && name.ends_with(SUFFIX)
-        {
-            paths.entry(name.to_owned()).or_insert(path);
+    let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
+    for directory in directories {
+        let first = found.len();
+        let mut broken = Vec::new();
+        for path in entries(directory) {
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            if !is_of_quadlet(&path) || seen.contains(name) {
+                continue;
+            }
+            let name = name.to_owned();
+            let parsed = parse(&path);
+            if let Some(stem) = name.strip_suffix(SUFFIX) {
+                found.push(Quadlet::of(stem, &path, parsed.as_ref().ok(), directories));
+            }
+            match parsed {
+                Ok(_) => {
+                    seen.insert(name);
+                }
+                Err(why) => {
+                    let directory = directory.display();
+                    broken.push(refused(
+                        &format!("generates no unit from the files of {directory}"),
+                        &path,
+                        &why,
+                    ));
+                }
+            }
+        }
+        for quadlet in &mut found[first..] {
+            if !broken.is_empty() {
+                quadlet.refused.clone_from(&broken);
+            }
         }
     }
-    let all = paths.into_iter().map(|(name, path)| Quadlet::read(&name, path, directories));
-    all.collect()
+    found
+}
+
+/// Whether quadlet reads a file of this name.
+fn is_of_quadlet(path: &Path) -> bool {
+    let types = ["container", "volume", "kube", "network", "image", "build", "pod"];
+    path.extension().is_some_and(|extension| types.iter().any(|known| extension == *known))
+}
+
+fn parse(path: &Path) -> Result<UnitFile, String> {
+    let text = fs::read(path).map_err(|error| error.to_string())?;
+    UnitFile::parse(&text, Dialect::Quadlet).map_err(|error| error.to_string())
+}
+
+fn refused(fate: &str, path: &Path, why: &str) -> Problem {
+    let what = format!("quadlet {fate}: {}: {why}", path.display());
+    Problem::new(what, format!("correct it, then `{RELOAD}`"))
 }
 
 impl Quadlet {
-    fn read(name: &str, path: PathBuf, directories: &[PathBuf]) -> Self {
-        let stem = name.strip_suffix(SUFFIX).unwrap_or(name);
-        let mut quadlet = Self {
-            unit: format!("{stem}.service"),
-            path,
-            secrets: BTreeSet::new(),
-            refused: Vec::new(),
-        };
-        let Some(mut file) = quadlet.parse(&quadlet.path.clone(), "generates no unit from") else {
-            return quadlet;
-        };
-        for drop_in in drop_ins(stem, directories) {
-            if let Some(drop_in) = quadlet.parse(&drop_in, "ignores") {
-                file.merge(drop_in);
+    fn of(stem: &str, path: &Path, file: Option<&UnitFile>, directories: &[PathBuf]) -> Self {
+        let unit = format!("{stem}.service");
+        let mut quadlet =
+            Self { unit, path: path.to_owned(), secrets: BTreeSet::new(), refused: Vec::new() };
+        let mut file = file.cloned().unwrap_or_default();
+        for path in drop_ins(stem, directories) {
+            match parse(&path) {
+                Ok(drop_in) => file.merge(drop_in),
+                Err(why) => quadlet.refused.push(refused("ignores a drop-in", &path, &why)),
             }
         }
         let has = |key| file.last(CONTAINER, key).is_some_and(|value| !value.is_empty());
         if !has("Image") && !has("Rootfs") {
-            let what = format!(
-                "quadlet generates no unit from {}: [Container] has neither Image= nor Rootfs=",
-                quadlet.path.display()
-            );
-            quadlet.refused.push(Problem::new(what, "add the image"));
+            let why = "[Container] has neither Image= nor Rootfs=";
+            quadlet.refused.push(refused("generates no unit", path, why));
             return quadlet;
         }
         let named = file.last(CONTAINER, "ServiceName").and_then(|name| str::from_utf8(name).ok());
@@ -85,22 +118,6 @@ impl Quadlet {
         let specs = secrets.iter().map(Vec::as_slice).chain(secret_options(&args));
         quadlet.secrets = uses(specs, &quadlet.unit);
         quadlet
-    }
-
-    fn parse(&mut self, path: &Path, fate: &str) -> Option<UnitFile> {
-        let refuse = |why: &str| {
-            let what = format!("quadlet {fate} {}: {why}", path.display());
-            Problem::new(what, format!("correct it, then `{RELOAD}`"))
-        };
-        let problem = match fs::read(path) {
-            Ok(text) => match UnitFile::parse(&text, Dialect::Quadlet) {
-                Ok(file) => return Some(file),
-                Err(error) => refuse(&error.to_string()),
-            },
-            Err(error) => refuse(&error.to_string()),
-        };
-        self.refused.push(problem);
-        None
     }
 }
 

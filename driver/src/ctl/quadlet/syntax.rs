@@ -1,6 +1,5 @@
 //! The syntax of unit files, as quadlet (podman's pkg/systemd/parser, 5.0 to 6.1) and systemd read it.
 
-use std::collections::BTreeSet;
 use std::str;
 
 /// The program that reads a file: the two differ in details.
@@ -11,13 +10,12 @@ pub(crate) enum Dialect {
 }
 
 /// The assignments of a unit file, and of the drop-ins that are merged into it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct UnitFile {
-    sections: BTreeSet<Vec<u8>>,
     assignments: Vec<Assignment>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Assignment {
     section: Vec<u8>,
     key: Vec<u8>,
@@ -38,7 +36,6 @@ impl UnitFile {
         let mut section: Option<Vec<u8>> = None;
         for (line, text) in logical_lines(text, dialect) {
             if let Some(name) = section_name(&text) {
-                file.sections.insert(name.to_vec());
                 section = Some(name.to_vec());
                 continue;
             }
@@ -57,16 +54,11 @@ impl UnitFile {
 
     /// Adds the assignments of a drop-in.
     pub(crate) fn merge(&mut self, drop_in: Self) {
-        self.sections.extend(drop_in.sections);
         self.assignments.extend(drop_in.assignments);
     }
 
-    pub(crate) fn has_section(&self, section: &str) -> bool {
-        self.sections.contains(section.as_bytes())
-    }
-
     /// Every value of a key; an empty one resets the list.
-    pub(crate) fn values(&self, section: &str, key: &str) -> Vec<&[u8]> {
+    pub(crate) fn values<'a>(&'a self, section: &'a str, key: &'a str) -> Vec<&'a [u8]> {
         let mut values: Vec<&[u8]> = Vec::new();
         for value in self.of(section, key) {
             match value.is_empty() {
@@ -78,7 +70,7 @@ impl UnitFile {
     }
 
     /// The last value of a key, without the quotes around it.
-    pub(crate) fn last(&self, section: &str, key: &str) -> Option<&[u8]> {
+    pub(crate) fn last<'a>(&'a self, section: &'a str, key: &'a str) -> Option<&'a [u8]> {
         let value = self.of(section, key).last()?;
         let inner = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
         Some(inner.unwrap_or(value))
@@ -91,9 +83,10 @@ impl UnitFile {
     }
 
     fn of<'a>(&'a self, section: &'a str, key: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        let of_key = self.assignments.iter().filter(move |one| {
-            one.section == section.as_bytes() && one.key == key.as_bytes()
-        });
+        let of_key = self
+            .assignments
+            .iter()
+            .filter(move |one| one.section == section.as_bytes() && one.key == key.as_bytes());
         of_key.map(|one| one.value.as_slice())
     }
 }
@@ -241,10 +234,7 @@ fn coded(
 }
 
 /// The word as systemd expands it; `None` if that needs a variable or a specifier that `specifier` does not know.
-pub(crate) fn expanded(
-    value: &[u8],
-    specifier: impl Fn(u8) -> Option<String>,
-) -> Option<Vec<u8>> {
+pub(crate) fn expanded(value: &[u8], specifier: impl Fn(u8) -> Option<String>) -> Option<Vec<u8>> {
     let mut expanded = Vec::with_capacity(value.len());
     let mut rest = value;
     while let [byte, after @ ..] = rest {
@@ -318,7 +308,6 @@ mod tests {
         let file = UnitFile::parse(text, Dialect::Quadlet).unwrap();
         assert_eq!(file.values("A", "K"), [b"2".as_slice(), b"\"4\""]);
         assert_eq!(file.last("A", "K"), Some(b"4".as_slice()));
-        assert!(file.has_section("B") && !file.has_section("C"));
     }
 
     #[test]

@@ -35,10 +35,13 @@ pub(in crate::ctl) enum Present {
 
 impl DropIn {
     /// The drop-in of a workload.
-    pub(super) fn of(quadlets: &Path, workload: &str) -> Self {
+    pub(in crate::ctl) fn of(quadlets: &Path, workload: &str) -> Self {
         let path = quadlets.join(format!("{workload}{DIRECTORY_SUFFIX}")).join(FILE);
         let present = match fs::read_to_string(&path) {
-            Ok(text) if text.lines().next() == Some(MARK) => Present::Ours(text),
+            // A power cut can leave an empty file.
+            Ok(text) if text.lines().next() == Some(MARK) || text.trim().is_empty() => {
+                Present::Ours(text)
+            }
             Ok(_) => Present::Foreign("it was not written by psi; remove or rename it".into()),
             Err(error) if error.kind() == ErrorKind::NotFound => Present::Nothing,
             Err(error) => Present::Foreign(format!("{error}; run it as the owner of the quadlets")),
@@ -153,6 +156,8 @@ mod tests {
         fs::write(&drop_in.path, text.replacen('#', "# ", 1)).unwrap();
         assert!(DropIn::all_written_by_psi(quadlets.path()).is_empty());
         assert!(matches!(DropIn::of(quadlets.path(), "worker@").present, Present::Foreign(_)));
+        fs::write(&drop_in.path, "").unwrap();
+        assert!(DropIn::all_written_by_psi(quadlets.path())["worker@"].lines().is_empty());
     }
 
     #[test]

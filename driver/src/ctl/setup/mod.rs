@@ -30,7 +30,7 @@ use crate::ctl::progress::Progress;
 use crate::error::CliError;
 use crate::stdio;
 use apply::{Applied, apply};
-pub(super) use drop_in::DropIn;
+pub(super) use drop_in::{DropIn, Present};
 use reconcile::{ActualState, Plan};
 
 const TITLE: &str = "setup";

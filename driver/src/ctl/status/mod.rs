@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::client::{Client, Deadline};
 use crate::ctl::json;
+use crate::ctl::names::Known;
 use crate::error::CliError;
 use crate::stdio;
 use report::as_json;
@@ -22,10 +23,13 @@ use text::{ago, as_text, size};
 pub(crate) fn run(paths: &Paths, verify: bool, wants_json: bool) -> Result<(), CliError> {
     match Client::new(paths, Deadline::Probe).status(verify) {
         Ok(status) => {
+            let withheld = status.withheld.iter().flat_map(|withheld| &withheld.ids);
+            let fail = status.would_fail_now.iter().chain(&status.would_fail);
+            let names = Known::of(paths, fail.chain(&status.unknown).chain(withheld));
             stdio::write_text(&if wants_json {
-                as_json(&status)
+                as_json(&status, &names)
             } else {
-                as_text(&status, now())
+                as_text(&status, &names, now())
             })?;
             verified(&status)?;
             if is_well(&status) { Ok(()) } else { Err(CliError::status_only(Exit::Drift)) }

@@ -1,5 +1,7 @@
 //! The status as JSON. Its keys are an interface: they do not follow the names of the wire.
 
+use std::collections::BTreeMap;
+
 use psi_proto::v1::{
     ProviderFailures, ProviderStatus, PullTotals, RefreshSummary, StatusResponse, TaskStatus,
     Tristate, VerifyResult, WithheldSecret,
@@ -7,9 +9,10 @@ use psi_proto::v1::{
 use serde::Serialize;
 
 use crate::ctl::json;
+use crate::ctl::names::Known;
 
-pub(super) fn as_json(status: &StatusResponse) -> String {
-    json::text(&Report::of(status))
+pub(super) fn as_json(status: &StatusResponse, names: &Known) -> String {
+    json::text(&Report::of(status, names))
 }
 
 /// `None` of any field is `null`: unknown, or not applicable.
@@ -40,6 +43,8 @@ struct Report<'a> {
     providers: Vec<Provider<'a>>,
     withheld: Vec<Withheld<'a>>,
     withheld_count: u64,
+    /// The podman names of the ids in this report, as far as psid knows them.
+    names: &'a BTreeMap<String, String>,
     past_max_stale: u64,
     drill_until_ms: Option<u64>,
     write_errors: u64,
@@ -127,7 +132,7 @@ struct Task<'a> {
 }
 
 impl<'a> Report<'a> {
-    fn of(status: &'a StatusResponse) -> Self {
+    fn of(status: &'a StatusResponse, names: &'a Known) -> Self {
         Self {
             daemon: "up",
             version: &status.version,
@@ -153,6 +158,7 @@ impl<'a> Report<'a> {
             providers: status.providers.iter().map(Provider::of).collect(),
             withheld: status.withheld.iter().map(Withheld::of).collect(),
             withheld_count: status.withheld_count,
+            names: names.by_id(),
             past_max_stale: status.past_max_stale,
             drill_until_ms: status.drill_until_ms,
             write_errors: status.write_errors,

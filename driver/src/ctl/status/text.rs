@@ -5,16 +5,18 @@ use std::time::{Duration, SystemTime};
 
 use psi_proto::v1::{ProviderStatus, RefreshSummary, StatusResponse, Tristate, WithheldSecret};
 
+use crate::ctl::names::Known;
 use crate::ctl::wording::counted;
 
 /// Labelled lines, with ages relative to one time.
-struct Lines {
+struct Lines<'a> {
     text: String,
     now: SystemTime,
+    names: &'a Known,
 }
 
-pub(super) fn as_text(status: &StatusResponse, now: SystemTime) -> String {
-    let mut lines = Lines { text: String::new(), now };
+pub(super) fn as_text(status: &StatusResponse, names: &Known, now: SystemTime) -> String {
+    let mut lines = Lines { text: String::new(), now, names };
     lines.line("daemon", &format!("psid {}", status.version));
     lines.cache(status);
     lines.registered(status);
@@ -40,7 +42,7 @@ pub(super) fn as_text(status: &StatusResponse, now: SystemTime) -> String {
     lines.text
 }
 
-impl Lines {
+impl Lines<'_> {
     fn line(&mut self, label: &str, value: &str) {
         // Writing to a String cannot fail.
         let _ = writeln!(self.text, "{label:<10} {value}");
@@ -57,6 +59,13 @@ impl Lines {
             0 => "now".to_owned(),
             seconds => format!("in {seconds} s"),
         }
+    }
+
+    /// The ids with their names, and how many more there are.
+    fn and_more(&self, ids: &[String], count: u64) -> String {
+        let more = count.saturating_sub(ids.len() as u64);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("{}{more}", self.names.list(ids))
     }
 
     fn cache(&mut self, status: &StatusResponse) {
@@ -104,7 +113,7 @@ impl Lines {
 
     fn outage(&mut self, status: &StatusResponse) {
         if status.would_fail_now_count > 0 {
-            let ids = and_more(&status.would_fail_now, status.would_fail_now_count);
+            let ids = self.and_more(&status.would_fail_now, status.would_fail_now_count);
             self.line(
                 "outage",
                 &format!("now, with no provider reachable, psid would NOT serve {ids}"),
@@ -116,7 +125,7 @@ impl Lines {
                 "after a reboot now, with no provider reachable, psid would serve every registered secret",
             ),
             Tristate::No => {
-                let ids = and_more(&status.would_fail, status.would_fail_count);
+                let ids = self.and_more(&status.would_fail, status.would_fail_count);
                 let text =
                     format!("after a reboot now, with no provider reachable, psid would NOT serve {ids}");
                 self.line("outage", &text);
@@ -127,7 +136,7 @@ impl Lines {
             let of = match status.unknown_count.max(status.unknown_now_count) {
                 0 => String::new(),
                 _ if status.unknown.is_empty() => " of some secrets".into(),
-                count => format!(" of {}", and_more(&status.unknown, count)),
+                count => format!(" of {}", self.and_more(&status.unknown, count)),
             };
             self.line("outage", &format!("UNKNOWN{of}, with no provider reachable:"));
             for why in &status.unknown_reasons {
@@ -152,7 +161,8 @@ impl Lines {
 
     fn withheld(&mut self, withheld: &[WithheldSecret], count: u64) {
         for WithheldSecret { name, ids, reason, since_ms } in withheld {
-            let ids = if ids.is_empty() { String::new() } else { format!(" ({})", ids.join(", ")) };
+            let ids =
+                if ids.is_empty() { String::new() } else { format!(" ({})", self.names.list(ids)) };
             let text = format!("{name}{ids}: {reason}, first reported {}", self.since(*since_ms));
             self.line("withheld", &text);
         }
@@ -177,12 +187,6 @@ impl Lines {
         };
         self.line("provider", &text);
     }
-}
-
-fn and_more(ids: &[String], count: u64) -> String {
-    let more = count.saturating_sub(ids.len() as u64);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{}{more}", ids.join(", "))
 }
 
 pub(super) fn ago(age: Duration) -> String {
