@@ -10,7 +10,7 @@ use psi_common::{Finding, Scope};
 use super::named;
 use super::secrets::Inventory;
 use super::units::Unit;
-use crate::ctl::podman::{STORE_IN_HOME, record_in_home};
+use crate::ctl::podman::{OfDriver, STORE_IN_HOME, record_in_home};
 use crate::ctl::quadlet;
 
 /// The secrets that a user's units name, each with the units.
@@ -56,7 +56,7 @@ fn of_user(user: &User, needed: &Needed, inventory: &Inventory) -> Vec<Finding> 
         return Vec::new();
     }
     let store = user.home.join(STORE_IN_HOME);
-    let record = match record_in_home(&user.home) {
+    let record = match record_in_home(&user.home, OfDriver::Any) {
         Ok(record) => record.unwrap_or_default(),
         Err(error) => {
             let what = format!("reading the podman secrets in {}: {error}", store.display());
