@@ -78,6 +78,40 @@ fn links_of_installed_documents_resolve() {
     assert!(count > 20, "{count}");
 }
 
+/// The installed man pages name no page of psi's, and no file of the package, that is not installed.
+#[test]
+fn installed_man_pages_name_installed_pages_and_files() {
+    let tree = Tree::installed("/usr");
+    let files = tree.files();
+    let is_page = |line: &&String| line[5..].starts_with("/usr/share/man/");
+    let installed: Vec<&str> =
+        files.iter().filter(is_page).map(|line| line.rsplit('/').next().unwrap()).collect();
+    let (mut pages, mut paths) = (0, 0);
+    for line in files.iter().filter(is_page) {
+        let text = fs::read_to_string(tree.path(&line[5..])).unwrap();
+        let text =
+            text.replace("\\-", "-").replace("\\fR", "").replace("\\fB", "").replace("\\fI", "");
+        // `.BR name (1)` and `name(1)`.
+        let text = text.replace(" (", "(");
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "-._/".contains(c);
+        for word in text.split(|c: char| !is_name(c) && c != '(' && c != ')') {
+            let named = word
+                .split_once('(')
+                .and_then(|(name, section)| Some(format!("{name}.{}", section.strip_suffix(')')?)));
+            if let Some(page) = named.filter(|page| page.starts_with("psi")) {
+                assert!(installed.contains(&page.as_str()), "{line} names {page}");
+                pages += 1;
+            }
+            let path = word.trim_end_matches('.');
+            if path.starts_with("/usr/share/psi/") || path.starts_with("/usr/share/doc/psid/") {
+                assert!(tree.path(path).exists(), "{line} names {path}");
+                paths += 1;
+            }
+        }
+    }
+    assert!(pages > 100 && paths > 0, "{pages} {paths}");
+}
+
 /// Without a config, psi would fail each `podman secret create` of the host: only `psictl install`
 /// makes it podman's driver.
 #[test]

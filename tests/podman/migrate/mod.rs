@@ -3,6 +3,7 @@
 
 mod from_file;
 mod from_psi;
+mod rootless;
 mod to_file;
 
 use serde_json::Value;
