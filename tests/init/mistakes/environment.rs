@@ -101,6 +101,16 @@ fn without_systemd_nothing_is_begun() {
 }
 
 #[test]
+fn masked_unit_is_to_be_unmasked() {
+    let host = StagedHost::new();
+    host.sh("touch /run/stage/masked");
+    let (_, error) = host.init_ends(65, &host.flags(), &[]);
+    assert_answer(&host, "psid's unit masked", &error);
+    host.sh("rm /run/stage/masked");
+    host.init_ends(0, &host.flags(), &[]);
+}
+
+#[test]
 fn full_disk_is_named_and_leaves_the_old_config() {
     let host = StagedHost::new();
     host.sh("cp -a /etc/psi /root/psi-etc && mount -t tmpfs -o size=16k,mode=1770,gid=$(id -g psi) tmpfs /etc/psi && \

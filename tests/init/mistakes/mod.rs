@@ -16,7 +16,7 @@ use psi_harness::repository;
 use super::staged_host::StagedHost;
 
 /// The mistakes, in the order of the table.
-const MISTAKES: [&str; 38] = [
+const MISTAKES: [&str; 39] = [
     "wrong client secret",
     "client secret in quotes",
     "empty file of the client secret",
@@ -54,6 +54,7 @@ const MISTAKES: [&str; 38] = [
     "psid awake already",
     "umask 077",
     "no systemd",
+    "psid's unit masked",
     "full disk",
 ];
 const BEGIN: &str = "| mistake | psi's answer |\n| --- | --- |\n";

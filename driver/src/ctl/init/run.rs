@@ -109,7 +109,7 @@ fn log_in(session: &Session<'_>, goal: &Goal) -> Outcome {
     let checked = checked.map_err(|failure| (failure, String::new()))?;
     let failed = |exit, remedy: &str| {
         let failure = match remedy {
-            "" => CliError::without_remedy(exit, checked.error.as_str()),
+            "" => of_psid(session, exit, &checked.error),
             remedy => CliError::new(exit, checked.error.as_str(), remedy),
         };
         Err((failure, checked.stdout.clone()))
@@ -122,6 +122,15 @@ fn log_in(session: &Session<'_>, goal: &Goal) -> Outcome {
         }
         exit => failed(exit, ""),
     }
+}
+
+/// psid's error; one that names a line of the config, and no more, gets the command that follows the correction.
+fn of_psid(session: &Session<'_>, exit: Exit, error: &str) -> CliError {
+    let line = format!("{}:", session.paths.config.display());
+    if error.starts_with(&line) && !error.contains("; ") {
+        return CliError::new(exit, error, "correct that line, then run `psictl init` again");
+    }
+    CliError::without_remedy(exit, error)
 }
 
 fn seal_credential(session: &Session<'_>, goal: &Goal, name: &str) -> Result<String, CliError> {
@@ -204,7 +213,7 @@ fn start_creds_socket(session: &Session<'_>) -> Result<(), CliError> {
 fn open(session: &Session<'_>, goal: &Goal) -> Result<String, CliError> {
     let checked = session.psid.run_as_service(&["check"])?;
     if checked.exit != Exit::Ok {
-        return Err(CliError::without_remedy(checked.exit, checked.error));
+        return Err(of_psid(session, checked.exit, &checked.error));
     }
     start_creds_socket(session)?;
     let doctor = session.psid.run_as_service(&["doctor"])?;
@@ -304,6 +313,15 @@ fn start(session: &Session<'_>, goal: &Goal, report: &Report) -> Result<String, 
 
 fn start_units(session: &Session<'_>, manager: service::Manager) -> Result<(), CliError> {
     let failed = |why: String| {
+        if why.contains("masked") {
+            let unmask = manager.command(&[&["unmask"], manager.units()].concat());
+            let what = format!("starting psid: {why}");
+            return CliError::new(
+                Exit::BadInput,
+                what,
+                format!("`{unmask}`, then run `psictl init` again"),
+            );
+        }
         let text = manager.status_text().map_or_else(String::new, |text| format!(" ({text})"));
         let remedy = format!("see `{}`", manager.journal("psid"));
         CliError::new(Exit::NoDaemon, format!("starting psid: {why}{text}"), remedy)
