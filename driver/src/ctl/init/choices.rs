@@ -89,10 +89,9 @@ impl Login {
 impl Choices {
     /// The config.
     pub(super) fn to_toml(&self) -> String {
-        let mut text = String::from(
-            "# Written by `psictl init`. psi.toml(5) documents every key. After a change: `psid check`, then\n\
-             # `systemctl reload psid`.\n\n[cache]\n",
-        );
+        let header = "# Written by `psictl init`. psi.toml(5) documents every key. After a change: `psid check`, then\n\
+             # `systemctl reload psid`.\n\n[cache]\n";
+        let mut text = psi_common::for_own_scope(header).into_owned();
         text += &setting("backend", self.key.backend().name());
         if self.key == KeyChoice::Sealed(SealMode::Host) {
             text += &setting("seal_with", "host");

@@ -209,7 +209,12 @@ impl Goal {
                 format!("the TPM seals and opens, and systemd reports partial support: {missing}")
             });
         }
-        let with_key = SealFlags::with(flags.with_key());
+        // A user's key is sealed by `psid init`, to the host's own key.
+        let with_key = match flags.with_key() {
+            SealMode::Auto if session.scope != Scope::System => SealMode::Host,
+            with_key => with_key,
+        };
+        let with_key = SealFlags::with(with_key);
         let key = &session.options.key;
         self.key_sealed_to = match (with_key.needs_tpm(), key.tpm2_pcrs.as_deref()) {
             (false, _) => with_key.to_string(),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use psi_common::Scope;
+
 use super::apply::Applied;
 use super::drift::{self, Class, Classified, Drift};
 use super::drop_in;
@@ -201,5 +203,6 @@ fn restarts(plans: &[Plan], applied: &Applied) -> String {
     if units.is_empty() {
         return String::new();
     }
-    format!("to apply the change: systemctl restart {}\n", units.join(" "))
+    let user = if Scope::of_this_process() == Scope::System { "" } else { " --user" };
+    format!("to apply the change: systemctl{user} restart {}\n", units.join(" "))
 }
