@@ -23,6 +23,8 @@ done
 inside() {
     unshare --mount --pid --fork --propagation private sh -eu -c '
         root=$1 rust=$2
+        # The root of a machine is a mount.
+        mount --bind "$root" "$root"
         for directory in dev sys; do mount --rbind "/$directory" "$root/$directory"; done
         mount -t proc proc "$root/proc"
         mount -t tmpfs tmpfs "$root/run"
@@ -37,5 +39,6 @@ inside 2>&1 | while IFS= read -r line; do
     printf '%6.1f  %s\n' "$(bc <<<"$EPOCHREALTIME - $begin")" "$line"
 done || status=$?
 total=$(bc <<<"scale=1; ($EPOCHREALTIME - $begin) / 1")
-echo "make demo: $total s, exit status $status; CPU seconds of it: $(times | tail -n 1)"
+times >"$root/times"
+echo "make demo: $total s, exit status $status; user and system CPU time: $(tail -n 1 "$root/times")"
 exit $status
