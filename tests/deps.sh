@@ -37,6 +37,8 @@ library=libtss2-tcti-swtpm0
 dpkg -s "$library" >/dev/null 2>&1 || dpkg -s "${library}t64" >/dev/null 2>&1 || need="$need $library"
 # Debian's busybox is linked with libc, and an image of it alone runs nothing.
 dpkg -s busybox-static >/dev/null 2>&1 || need="$need busybox-static"
+# psid's TLS client does not start without the system's CAs, for plain http either.
+[ -e /etc/ssl/certs/ca-certificates.crt ] || need="$need ca-certificates"
 # The demo needs no more.
 if [ "${1:-}" = demo ]; then
     [ -z "$need" ] || install_packages
