@@ -23,7 +23,8 @@ pub use exit::Exit;
 pub use finding::{Finding, Severity};
 pub use loader_variables::chooses_code;
 pub use online_report::{
-    CheckProblem, CheckedLogin, CheckedServer, CheckedSource, LeftOut, OnlineReport,
+    CheckProblem, CheckedCredential, CheckedLogin, CheckedServer, CheckedSource, LeftOut,
+    OnlineReport,
 };
 pub use own_scope::{for_own_scope, set_own_scope};
 pub use paths::{Paths, Scope};

@@ -50,6 +50,19 @@ pub struct CheckedLogin {
     pub ok: bool,
     /// Why it did not.
     pub problem: Option<CheckProblem>,
+    /// Its credential, if it expires.
+    pub credential: Option<CheckedCredential>,
+}
+
+/// A credential that expires.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CheckedCredential {
+    /// Which one expires in how long.
+    pub what: String,
+    /// When it expires, in milliseconds since 1970 UTC.
+    pub expires_ms: u64,
+    /// What replaces it; empty while that is not due.
+    pub remedy: String,
 }
 
 /// A source.
@@ -158,15 +171,22 @@ impl Display for OnlineReport {
             line(f, "server", &format!("{name}: {about}"))?;
         }
         for login in &self.logins {
-            let about = match &login.problem {
-                None => "logged in".to_owned(),
-                Some(problem) => reported.line(problem),
+            let about = match (&login.problem, &login.credential) {
+                (None, Some(valid)) if valid.remedy.is_empty() => {
+                    format!("logged in; {}", valid.what)
+                }
+                (None, _) => "logged in".to_owned(),
+                (Some(problem), _) => reported.line(problem),
             };
             let projects = match login.projects.as_slice() {
                 [] => String::new(),
                 projects => format!(" ({})", projects.join(", ")),
             };
             line(f, "login", &format!("{}{projects}: {about}", login.identity))?;
+            let due = login.credential.iter().filter(|credential| !credential.remedy.is_empty());
+            for CheckedCredential { what, remedy, .. } in due {
+                line(f, "warning", &format!("{what}; {remedy}"))?;
+            }
         }
         for source in &self.sources {
             let about = match &source.problem {
@@ -322,12 +342,25 @@ mod tests {
             ok: true,
             ..CheckedLogin::default()
         });
+        for (identity, remedy) in [("a", ""), ("b", "replace it")] {
+            let what = format!("the token of {identity} expires in 9 days");
+            let credential = Some(CheckedCredential { what, expires_ms: 1, remedy: remedy.into() });
+            whole.logins.push(CheckedLogin {
+                identity: identity.into(),
+                ok: true,
+                credential,
+                ..CheckedLogin::default()
+            });
+        }
         let text = whole.to_string();
         assert!(!text.contains('\x1b'), "{text}");
         assert_eq!(text.matches("left out: odd\n").count(), 10, "{text}");
         for line in [
             "server     https://h: answers; this host's clock is 40 s behind its clock; its certificate expires in 1 day\n",
             "login      universal-auth client c (p): logged in\n",
+            "login      a: logged in; the token of a expires in 9 days\n",
+            "login      b: logged in\n",
+            "warning    the token of b expires in 9 days; replace it\n",
             "source     p:/**: 2 keys, for the workload app\n",
             "left out: 2 more\n",
             "warning    empty\n",

@@ -75,8 +75,8 @@ pub mod model {
 /// `provider`.
 pub mod provider {
     pub use crate::provider::{
-        Fetched, InvalidReference, Listed, Persistence, ProviderError, SecretProvider,
-        SecretWriter, Source,
+        CredentialExpiry, Fetched, InvalidReference, Listed, Persistence, ProviderError,
+        SecretProvider, SecretWriter, Source,
     };
     /// `provider::infisical`.
     pub mod infisical {

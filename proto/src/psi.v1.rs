@@ -275,7 +275,7 @@ pub struct PullTotals {
     pub withheld: u64,
 }
 /// The state of one provider.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ProviderStatus {
     /// The name of the provider in the config.
     #[prost(string, tag = "1")]
@@ -298,6 +298,25 @@ pub struct ProviderStatus {
     /// Requests that failed, by kind.
     #[prost(message, optional, tag = "7")]
     pub failures: ::core::option::Option<ProviderFailures>,
+    /// The credentials of its logins that expire.
+    #[prost(message, repeated, tag = "8")]
+    pub credentials: ::prost::alloc::vec::Vec<ExpiringCredential>,
+}
+/// A credential of a login that expires: a static access token, a client certificate, a token in a file.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExpiringCredential {
+    /// The method and the id of the identity.
+    #[prost(string, tag = "1")]
+    pub identity: ::prost::alloc::string::String,
+    /// Which one expires in how long.
+    #[prost(string, tag = "2")]
+    pub what: ::prost::alloc::string::String,
+    /// When it expires, in milliseconds since 1970 UTC.
+    #[prost(uint64, tag = "3")]
+    pub expires_ms: u64,
+    /// What replaces it; empty while that is not due.
+    #[prost(string, tag = "4")]
+    pub remedy: ::prost::alloc::string::String,
 }
 /// Failed requests to a provider, since psid read the config.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -667,6 +686,9 @@ pub struct LoginIdentity {
     /// Why it did not log in; absent if it did.
     #[prost(message, optional, tag = "4")]
     pub problem: ::core::option::Option<LoginProblem>,
+    /// Its credential, if it expires.
+    #[prost(message, optional, tag = "5")]
+    pub credential: ::core::option::Option<ExpiringCredential>,
 }
 /// A directory of a project.
 #[derive(Clone, PartialEq, ::prost::Message)]

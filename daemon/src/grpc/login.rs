@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::control::Control;
 use super::peer::require_admin;
+use super::report::credential;
 use crate::model::clock;
 use crate::workloads::{LoginCheckOptions, check_logins};
 
@@ -68,6 +69,7 @@ fn server(server: CheckedServer) -> LoginServer {
 
 fn login(login: CheckedLogin) -> LoginIdentity {
     LoginIdentity {
+        credential: login.credential.map(|checked| credential(&login.identity, checked)),
         provider: login.provider,
         identity: login.identity,
         projects: login.projects,

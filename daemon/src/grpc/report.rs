@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use psi_common::{CacheHeader, SecretId, for_own_scope};
+use psi_common::{CacheHeader, CheckedCredential, SecretId, for_own_scope};
 use psi_proto::v1::{
-    ProviderFailures, ProviderStatus, PullTotals, RefreshSummary, StatusResponse, TaskStatus,
-    Tristate, WithheldSecret,
+    ExpiringCredential, ProviderFailures, ProviderStatus, PullTotals, RefreshSummary,
+    StatusResponse, TaskStatus, Tristate, WithheldSecret,
 };
 
 use super::control::{CacheFileReport, Control, Degradation};
@@ -28,7 +28,7 @@ pub(super) async fn status_response(daemon: &dyn Control, now: Now) -> StatusRes
         version: env!("CARGO_PKG_VERSION").into(),
         last_refresh: last_refresh.map(summary),
         pulls: Some(totals(pulls)),
-        providers: service.upstreams().providers.values().map(|one| provider(one)).collect(),
+        providers: service.upstreams().providers.values().map(|one| provider(one, now)).collect(),
         ..StatusResponse::default()
     };
     set_cache_file(&mut response, &daemon.cache_file());
@@ -130,7 +130,7 @@ fn totals(Totals { done, failed, removed, withheld }: Totals) -> PullTotals {
     PullTotals { succeeded: done, failed, removed, withheld }
 }
 
-fn provider(upstream: &Upstream) -> ProviderStatus {
+fn provider(upstream: &Upstream, now: Now) -> ProviderStatus {
     let health = upstream.health();
     let outage = health.breaker.outage();
     let ProviderCounters {
@@ -170,7 +170,20 @@ fn provider(upstream: &Upstream) -> ProviderStatus {
             not_found,
             bad_response: misbehaved,
         }),
+        credentials: upstream
+            .provider
+            .expiring_credentials()
+            .iter()
+            .map(|expiry| credential(expiry.identity(), expiry.checked(now.wall)))
+            .collect(),
     }
+}
+
+/// The credential of an identity.
+pub(super) fn credential(identity: &str, checked: CheckedCredential) -> ExpiringCredential {
+    let CheckedCredential { what, expires_ms, remedy } = checked;
+    let remedy = for_own_scope(&remedy).into_owned();
+    ExpiringCredential { identity: identity.to_owned(), what, expires_ms, remedy }
 }
 
 fn withheld(withheld: Withheld) -> WithheldSecret {

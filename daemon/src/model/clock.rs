@@ -41,6 +41,11 @@ impl Timestamp {
         Duration::from_millis(now.0.saturating_sub(self.0))
     }
 
+    /// The time until `then`; zero for a past time.
+    pub(crate) fn until(self, then: Self) -> Duration {
+        self.age(then)
+    }
+
     /// The time `span` later.
     pub fn after(self, span: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))

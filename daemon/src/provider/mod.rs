@@ -1,6 +1,7 @@
 //! Providers: the sources that secrets are fetched from.
 
 pub(crate) mod circuit_breaker;
+mod expiry;
 pub(crate) mod infisical;
 mod invalid_reference;
 pub(crate) mod pkcs11_sealed;
@@ -18,6 +19,8 @@ use crate::model::clock::Now;
 use crate::model::reach::Reach;
 use crate::model::reference::{CacheKey, Listing, ListingScope, Namespace, Reference};
 
+pub use expiry::CredentialExpiry;
+pub(crate) use expiry::{Urgency, Validity};
 pub use invalid_reference::InvalidReference;
 
 /// The name of the token's provider, in the config and in references.
@@ -78,6 +81,11 @@ pub trait SecretProvider: Send + Sync {
 
     /// A sentence for each identity that cannot log in: which one, why, and what fixes it. No I/O.
     fn login_faults(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The credentials of its logins that expire. Reads local files only.
+    fn expiring_credentials(&self) -> Vec<CredentialExpiry> {
         Vec::new()
     }
 

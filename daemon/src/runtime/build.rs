@@ -43,6 +43,8 @@ pub struct Environment {
     pub failed_logins: FailedLogins,
     /// The secret of the one identity that a command checks, in place of the one that the config names.
     pub given_secret: Option<Arc<SecretBytes>>,
+    /// The token's user PIN, if the caller of a command gives it.
+    pub given_pin: Option<Arc<SecretBytes>>,
 }
 
 /// The runtime that `config` describes. A fault degrades it; none keeps it from starting.
@@ -211,9 +213,12 @@ pub fn hsm(config: &Config, environment: &Environment, retry: bool) -> Option<Hs
 /// The token, if the config names one.
 pub fn token_config(config: &Config, environment: &Environment) -> Option<TokenConfig> {
     let hsm = config.pkcs11.as_ref()?;
-    let pin = match &hsm.pin {
-        Pkcs11Pin::File(path) => PinSource::File(path.clone()),
-        Pkcs11Pin::Credential(name) => PinSource::Credential(environment.beside_config(name)),
+    let pin = match (&environment.given_pin, &hsm.pin) {
+        (Some(pin), _) => PinSource::Given(Arc::clone(pin)),
+        (None, Pkcs11Pin::File(path)) => PinSource::File(path.clone()),
+        (None, Pkcs11Pin::Credential(name)) => {
+            PinSource::Credential(environment.beside_config(name))
+        }
     };
     Some(TokenConfig {
         module: hsm.module.clone(),
@@ -229,7 +234,7 @@ impl Environment {
     /// The environment of a psid with these paths.
     pub fn new(paths: Paths, credentials: Option<PathBuf>, creds: Creds) -> Self {
         let failed_logins = FailedLogins::open(&paths);
-        Self { paths, credentials, creds, failed_logins, given_secret: None }
+        Self { paths, credentials, creds, failed_logins, given_secret: None, given_pin: None }
     }
 
     /// What a key must be sealed to if the config has no `seal_with`: a user's key cannot be sealed to the TPM alone.
@@ -316,7 +321,7 @@ fn method(auth: &AuthConfig, environment: &Environment, token: Option<&Token>) -
         AuthConfig::Azure(azure) => Box::new(azure.clone()),
         AuthConfig::TokenFile(file) => Box::new(file.clone()),
         AuthConfig::AccessToken(secret) => {
-            Box::new(StaticToken { token: secret_source(secret, environment) })
+            Box::new(StaticToken::new(secret_source(secret, environment)))
         }
         AuthConfig::TlsCert(tls) => Box::new(TlsCert {
             identity_id: tls.identity_id.clone(),

@@ -8,6 +8,7 @@ use super::{DegradedReason, Runtime};
 use crate::cache::RemovalReason;
 use crate::grpc::control::Degradation;
 use crate::model::clock;
+use crate::provider::Urgency;
 use crate::registry::Registered;
 
 /// The number of unusable secrets that are listed one by one.
@@ -83,10 +84,19 @@ impl Runtime {
 
     /// Logins and providers that fail.
     fn add_providers(&self, reasons: &mut Reasons) {
+        let now = clock::now().wall;
         for upstream in self.service.upstreams().providers.values() {
             let faults = upstream.provider.login_faults();
             for why in &faults {
                 reasons.add("login", why.as_str());
+            }
+            for expiry in upstream.provider.expiring_credentials() {
+                // A login that fails names the credential itself.
+                let is_reported = faults.iter().any(|why| why.contains(&expiry.identity));
+                let warning = expiry.warning(now, Urgency::Alarm).filter(|_| !is_reported);
+                if let Some(warning) = warning {
+                    reasons.add("login-expiry", warning.to_string());
+                }
             }
             if faults.is_empty()
                 && let Some(why) = upstream.last_refusal()

@@ -201,6 +201,22 @@ fn providers(metrics: &mut Metrics, providers: &[ProviderStatus]) {
         requests.iter().map(|(labels, value)| (&labels[..], *value)).collect();
     let help = "Requests to the provider by outcome";
     metrics.samples("provider_requests_total", "counter", help, &requests);
+    credentials(metrics, providers);
+}
+
+fn credentials(metrics: &mut Metrics, providers: &[ProviderStatus]) {
+    let mut ends = Vec::new();
+    for provider in providers {
+        for credential in &provider.credentials {
+            let labels = [("provider", provider.name.as_str()), ("identity", &credential.identity)];
+            ends.push((labels, seconds(credential.expires_ms)));
+        }
+    }
+    if !ends.is_empty() {
+        let ends: Vec<(&[_], _)> = ends.iter().map(|(labels, end)| (&labels[..], end)).collect();
+        let help = "When the credential of a login expires that does not renew itself";
+        metrics.samples("login_expiry_timestamp_seconds", "gauge", help, &ends);
+    }
 }
 
 impl Metrics {
@@ -215,8 +231,7 @@ impl Metrics {
     /// A time, if there is one, in seconds since 1970 UTC as Prometheus expects it.
     fn time(&mut self, name: &str, help: &str, millis: Option<u64>) {
         if let Some(millis) = millis {
-            let seconds = format!("{}.{:03}", millis / 1_000, millis % 1_000);
-            self.gauge(&format!("{name}_timestamp_seconds"), help, seconds);
+            self.gauge(&format!("{name}_timestamp_seconds"), help, seconds(millis));
         }
     }
 
@@ -240,6 +255,11 @@ impl Metrics {
             let _ = writeln!(text, "psi_{name}{labels} {value}");
         }
     }
+}
+
+/// A time as Prometheus expects it.
+fn seconds(millis: u64) -> String {
+    format!("{}.{:03}", millis / 1_000, millis % 1_000)
 }
 
 /// A label's value, with backslash, quote and newline escaped.

@@ -34,9 +34,12 @@ pub(super) struct CheckOptions {
     /// Also log in with each identity and list each source; nothing is registered and no value is shown
     #[arg(long)]
     online: bool,
-    /// Read the client secret from this descriptor, instead of where the config names it
+    /// Read the secret of the login from this descriptor, instead of where the config names it
     #[arg(long, value_name = "N", requires = "online")]
     secret_fd: Option<RawFd>,
+    /// Read the user PIN of the PKCS#11 token from this descriptor, instead of where the config names it
+    #[arg(long, value_name = "N", requires = "online")]
+    pin_fd: Option<RawFd>,
     /// Check this provider of the config only
     #[arg(long, value_name = "NAME", requires = "online")]
     provider: Option<String>,
@@ -53,8 +56,10 @@ pub(super) struct CheckOptions {
 pub(super) struct Prepared {
     /// The config, where it is not psid's own.
     config: Option<io::Result<File>>,
-    /// The client secret.
+    /// The secret of the login.
     secret: Option<io::Result<File>>,
+    /// The PIN of the token.
+    pin: Option<io::Result<File>>,
     /// The user that this process became.
     user: Option<PsidUser>,
 }
@@ -77,6 +82,7 @@ impl Prepared {
     pub(super) fn take_descriptors(&mut self, options: &CheckOptions, config: Option<&Path>) {
         self.config = config.and_then(descriptor::number_in).map(descriptor::inherited);
         self.secret = options.secret_fd.map(descriptor::inherited);
+        self.pin = options.pin_fd.map(descriptor::inherited);
     }
 
     /// Becomes the user of the system's psid, if this is root's check of the system's config or of a candidate for
@@ -89,7 +95,8 @@ impl Prepared {
         let Some(user) = PsidUser::of(environment) else { return Ok(()) };
         // Without its helper, only root can open credentials.
         let helper = environment.paths.socket.with_file_name("creds.sock");
-        if options.online && options.secret_fd.is_none() && !helper.exists() {
+        let is_given = options.secret_fd.is_some() || options.pin_fd.is_some();
+        if options.online && !is_given && !helper.exists() {
             return Ok(());
         }
         let path = &environment.paths.config;
@@ -112,7 +119,7 @@ pub(super) async fn run(
     options: &CheckOptions,
     prepared: Prepared,
 ) -> Result<(), CommandError> {
-    let Prepared { config, secret, user } = prepared;
+    let Prepared { config, secret, pin, user } = prepared;
     let path = environment.paths.config.clone();
     let mut report = Report { config: path.display().to_string(), ..Report::default() };
     report.online = options.online.then(OnlineReport::default);
@@ -126,7 +133,8 @@ pub(super) async fn run(
             report.warnings.clone_from(&config.warnings);
             report.problems = problems(&config, &path, user);
             if options.online {
-                environment.given_secret = given_secret(secret)?;
+                environment.given_secret = given_secret("--secret-fd", secret)?;
+                environment.given_pin = given_secret("--pin-fd", pin)?;
                 match online::check(&config, &environment, options).await {
                     Ok(online) => report.online = Some(online),
                     Err(problem) => report.problems.push(problem),
@@ -181,12 +189,15 @@ pub(super) async fn check_for_doctor(config: &Config, environment: &Environment)
     as_psid::check_by_child(path).await.unwrap_or_else(own)
 }
 
-fn given_secret(file: Option<io::Result<File>>) -> Result<Option<Arc<SecretBytes>>, CommandError> {
+fn given_secret(
+    flag: &str,
+    file: Option<io::Result<File>>,
+) -> Result<Option<Arc<SecretBytes>>, CommandError> {
     let Some(file) = file else { return Ok(None) };
     let secret = read(file).map_err(|error| CommandError {
         exit: Exit::Usage,
         problem: Problem::new(
-            format!("--secret-fd: {error}"),
+            format!("{flag}: {error}"),
             "name a descriptor that is open for reading",
         ),
     })?;

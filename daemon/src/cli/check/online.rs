@@ -4,6 +4,7 @@ use psi_common::{OnlineReport, Problem};
 
 use super::CheckOptions;
 use crate::config::{AuthConfig, Config};
+use crate::keys::pkcs11::{Token, TokenConfig};
 use crate::model::clock;
 use crate::runtime::build::{self, Environment};
 use crate::workloads::{LoginCheckOptions, check_logins};
@@ -17,7 +18,10 @@ pub(super) async fn check(
     if environment.given_secret.is_some() {
         one_secret(config)?;
     }
-    let (upstreams, _) = build::upstreams(config, environment, None);
+    // It may sign a login.
+    let token = build::token_config(config, environment);
+    let token = token.map(|token| Token::new(TokenConfig { retry: options.retry, ..token }));
+    let (upstreams, _) = build::upstreams(config, environment, token);
     if let Some(name) = &options.provider
         && !upstreams.providers.contains_key(name)
     {

@@ -73,6 +73,12 @@ impl Credential {
         Ok(bytes.map(SecretBytes::new))
     }
 
+    /// Whether systemd delivered it: another one is delivered at the next start only.
+    pub fn is_delivered(&self) -> bool {
+        let file = self.delivered.as_ref().and_then(|path| std::fs::metadata(path).ok());
+        file.is_some_and(|file| file.len() > 0)
+    }
+
     /// The content of the file with the sealed credential, if it exists.
     pub async fn sealed(&self) -> Result<Option<SecretBytes>, CredsError> {
         Ok(read(&self.sealed).await?.map(SecretBytes::new))

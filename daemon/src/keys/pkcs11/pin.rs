@@ -2,6 +2,7 @@
 //! process: three wrong PINs lock a token.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use psi_common::SecretBytes;
@@ -18,6 +19,8 @@ pub enum PinSource {
     Credential(Credential),
     /// A file.
     File(PathBuf),
+    /// The caller of the command that checks a login.
+    Given(Arc<SecretBytes>),
 }
 
 impl PinSource {
@@ -36,6 +39,7 @@ impl PinSource {
                     return Err(TokenError::absent(what, "check the file's owner and mode"));
                 }
             },
+            Self::Given(pin) => Some(SecretBytes::new(pin.expose_secret().to_vec())),
         };
         let pin = pin.map(|pin| SecretBytes::new(pin.expose_secret().trim_ascii_end().to_vec()));
         match pin {
@@ -58,6 +62,7 @@ impl PinSource {
                 format!("no credential {name}, no {}", sealed.display())
             }
             Self::File(path) => format!("no {}", path.display()),
+            Self::Given(_) => "none was given".into(),
         }
     }
 
@@ -65,6 +70,7 @@ impl PinSource {
         match self {
             Self::Credential(credential) => format!("seal it with `{}`", credential.command()),
             Self::File(path) => format!("write it to {}, mode 0600", path.display()),
+            Self::Given(_) => "give the token's user PIN".into(),
         }
     }
 }
@@ -86,6 +92,7 @@ impl std::fmt::Display for PinSource {
         match self {
             Self::Credential(credential) => write!(f, "the credential {}", credential.name),
             Self::File(path) => write!(f, "{}", path.display()),
+            Self::Given(_) => f.write_str("the command"),
         }
     }
 }

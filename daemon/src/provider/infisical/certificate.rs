@@ -1,9 +1,9 @@
-//! The end of a certificate's validity. The TLS library has verified the certificate; this only reads one date for
-//! people.
+//! The validity of a certificate, as people are told it: the TLS library and the server verify the certificate.
 
 use std::time::SystemTime;
 
 use crate::model::clock::Timestamp;
+use crate::provider::Validity;
 
 const SEQUENCE: u8 = 0x30;
 const VERSION: u8 = 0xa0;
@@ -11,8 +11,8 @@ const INTEGER: u8 = 0x02;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// `notAfter` of a certificate in DER (RFC 5280, 4.1).
-pub(super) fn not_after(certificate: &[u8]) -> Option<Timestamp> {
+/// `validity` of a certificate in DER (RFC 5280, 4.1).
+pub(super) fn validity(certificate: &[u8]) -> Option<Validity> {
     let (whole, _) = element(certificate, SEQUENCE)?;
     let (mut fields, _) = element(whole, SEQUENCE)?;
     if let Some((_, rest)) = element(fields, VERSION) {
@@ -23,9 +23,9 @@ pub(super) fn not_after(certificate: &[u8]) -> Option<Timestamp> {
         fields = element(fields, tag)?.1;
     }
     let (validity, _) = element(fields, SEQUENCE)?;
-    let (_, end) = time(validity)?;
+    let (start, end) = time(validity)?;
     let (end, _) = time(end)?;
-    Some(end)
+    Some(Validity { start: Some(start), end })
 }
 
 /// A time, and what follows it.
@@ -107,7 +107,7 @@ mod tests {
         let utc = |text: &[u8]| der(UTC_TIME, text);
         let general = |text: &[u8]| der(GENERALIZED_TIME, text);
         let seconds =
-            |certificate: &[u8]| not_after(certificate).map(|time| time.as_millis() / 1_000);
+            |certificate: &[u8]| validity(certificate).map(|valid| valid.end.as_millis() / 1_000);
         let from = utc(b"250101000000Z");
         for version in [true, false] {
             let to = certificate(version, &from, &utc(b"260130120000Z"));
@@ -123,10 +123,10 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64), cut in 0_usize..500) {
-            not_after(&bytes);
+            validity(&bytes);
             let mut whole = certificate(true, &der(UTC_TIME, b"250101000000Z"), &bytes);
             whole.truncate(cut);
-            not_after(&whole);
+            validity(&whole);
         }
     }
 }

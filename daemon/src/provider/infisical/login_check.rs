@@ -40,7 +40,10 @@ impl Infisical {
         for (tokens, projects) in self.projects_by_identity() {
             let login = tokens.log_in_now(api, retry).await;
             let problem = login.err().map(|error| login_problem(tokens.method(), &error));
-            identities.push(identity(tokens, projects, problem));
+            let mut checked = identity(tokens, projects, problem);
+            let expiry = tokens.method().expiry();
+            checked.login.credential = expiry.map(|expiry| expiry.checked(now.advanced().wall));
+            identities.push(checked);
         }
         ProviderCheck { server: Some(server), identities }
     }

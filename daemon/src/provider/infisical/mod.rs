@@ -21,8 +21,8 @@ use async_trait::async_trait;
 use psi_common::{CheckProblem, SecretBytes, check};
 
 use super::{
-    Fetched, InvalidReference, Listed, Persistence, ProviderCheck, ProviderError, SecretProvider,
-    SecretWriter, Source,
+    CredentialExpiry, Fetched, InvalidReference, Listed, Persistence, ProviderCheck, ProviderError,
+    SecretProvider, SecretWriter, Source,
 };
 use crate::cache::FetchEpoch;
 use crate::model::clock::Now;
@@ -249,6 +249,10 @@ impl SecretProvider for Infisical {
 
     fn login_faults(&self) -> Vec<String> {
         self.identities().into_iter().filter_map(TokenSource::fault).collect()
+    }
+
+    fn expiring_credentials(&self) -> Vec<CredentialExpiry> {
+        self.identities().into_iter().filter_map(|tokens| tokens.method().expiry()).collect()
     }
 
     async fn check_logins(&self, retry: bool, now: Now) -> ProviderCheck {

@@ -6,11 +6,12 @@ use psi_common::check;
 use psi_proto::v1::drill_event::Event as Drilled;
 use psi_proto::v1::plan_event::Event as Planned;
 use psi_proto::v1::{
-    DrillEvent, DrillFailure, DrillStarted, HsmKey, HsmStatusResponse, HsmToken, ImportResponse,
-    ImportResult, InvalidateResponse, MakeRecoveryKeyResponse, NoteNamesResponse, PlanEvent,
-    PlannedSecret, PlannedWorkload, ProviderStatus, RecoverResponse, RefreshEvent, RefreshSummary,
-    Registration, RekeyResponse, RepointResponse, RestorableResponse, RestorableSecret,
-    RestoreResponse, SealResponse, StatusResponse, TaskStatus, VerifyResult, WithheldSecret,
+    DrillEvent, DrillFailure, DrillStarted, ExpiringCredential, HsmKey, HsmStatusResponse,
+    HsmToken, ImportResponse, ImportResult, InvalidateResponse, MakeRecoveryKeyResponse,
+    NoteNamesResponse, PlanEvent, PlannedSecret, PlannedWorkload, ProviderStatus, RecoverResponse,
+    RefreshEvent, RefreshSummary, Registration, RekeyResponse, RepointResponse, RestorableResponse,
+    RestorableSecret, RestoreResponse, SealResponse, StatusResponse, TaskStatus, VerifyResult,
+    WithheldSecret,
 };
 use serde_json::Value;
 
@@ -19,6 +20,7 @@ use crate::client::{Checked, InvalidMessage, Printable, is_id, nothing_to_check,
 texts! {
     DrillStarted { would_fail, unknown, unknown_reasons }
     DrillFailure { secret, reason }
+    ExpiringCredential { identity, what, remedy }
     WithheldSecret { name, ids, reason }
     HsmKey { label, id }
     HsmStatusResponse { state, last_error, pin, token, key }
@@ -30,7 +32,7 @@ texts! {
     NoteNamesResponse {}
     PlannedSecret { key, name, source, warnings, error }
     PlannedWorkload { name, provider, depends_on, prefix, secrets, incomplete, error, missing }
-    ProviderStatus { name, reason }
+    ProviderStatus { name, reason, credentials }
     RecoverResponse {}
     RefreshEvent { source, error }
     RefreshSummary { failed }

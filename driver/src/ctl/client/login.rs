@@ -1,11 +1,12 @@
 //! The call that checks the providers.
 
 use psi_common::{
-    CheckProblem, CheckedLogin, CheckedServer, CheckedSource, LeftOut, OnlineReport, Problem,
+    CheckProblem, CheckedCredential, CheckedLogin, CheckedServer, CheckedSource, LeftOut,
+    OnlineReport, Problem,
 };
 use psi_proto::v1::{
-    LeftOutSecret, LoginIdentity, LoginProblem, LoginRequest, LoginResponse, LoginServer,
-    LoginSource,
+    ExpiringCredential, LeftOutSecret, LoginIdentity, LoginProblem, LoginRequest, LoginResponse,
+    LoginServer, LoginSource,
 };
 
 use crate::client::{Client, nothing_to_check, texts};
@@ -15,7 +16,7 @@ const PROVIDERS: &str = "/psi.v1.ProviderAdmin";
 
 texts! {
     LeftOutSecret { key, why }
-    LoginIdentity { provider, identity, projects, problem }
+    LoginIdentity { provider, identity, projects, problem, credential }
     LoginProblem { what, remedy }
     LoginResponse { servers, logins, sources }
     LoginServer { provider, url, problem }
@@ -51,7 +52,12 @@ fn server(server: LoginServer) -> CheckedServer {
 }
 
 fn login(login: LoginIdentity) -> CheckedLogin {
+    let credential =
+        login.credential.map(|ExpiringCredential { what, expires_ms, remedy, .. }| {
+            CheckedCredential { what, expires_ms, remedy }
+        });
     CheckedLogin {
+        credential,
         provider: login.provider,
         identity: login.identity,
         projects: login.projects,

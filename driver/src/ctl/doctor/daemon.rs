@@ -58,6 +58,7 @@ fn of_status(status: &StatusResponse, inventory: &Inventory) -> Vec<Finding> {
     let mut findings: Vec<Finding> =
         reasons.map(|(cause, why)| of_reason(cause, why, inventory)).collect();
     findings.extend(out.iter().map(|provider| of_provider(provider, status, inventory)));
+    findings.extend(credentials_to_replace(status));
     let is_explained = findings.iter().any(|it| {
         ["key", "key-opening", "registry-unreadable", "provider-out"].contains(&it.cause.as_str())
     });
@@ -70,6 +71,16 @@ fn of_status(status: &StatusResponse, inventory: &Inventory) -> Vec<Finding> {
         Finding::note(what, "").of("not-known")
     }));
     findings
+}
+
+/// The credentials that expire soon; one that expires now is among the degradations.
+fn credentials_to_replace(status: &StatusResponse) -> impl Iterator<Item = Finding> {
+    let credentials = status.providers.iter().flat_map(|provider| &provider.credentials);
+    let due = credentials.filter(|one| {
+        let is_degraded = |why: &String| why.starts_with(one.what.as_str());
+        !one.remedy.is_empty() && !status.degraded.iter().any(is_degraded)
+    });
+    due.map(|one| Finding::note(one.what.as_str(), one.remedy.as_str()).of("login-expiry"))
 }
 
 fn is_same(why: &str, of_provider: &str) -> bool {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use psi_proto::v1::{
-    ProviderFailures, ProviderStatus, PullTotals, RefreshSummary, StatusResponse, TaskStatus,
-    Tristate, VerifyResult, WithheldSecret,
+    ExpiringCredential, ProviderFailures, ProviderStatus, PullTotals, RefreshSummary,
+    StatusResponse, TaskStatus, Tristate, VerifyResult, WithheldSecret,
 };
 use serde::Serialize;
 
@@ -90,6 +90,15 @@ struct Provider<'a> {
     next_try_ms: Option<u64>,
     succeeded: u64,
     failures: Option<Failures>,
+    credentials: Vec<Credential<'a>>,
+}
+
+#[derive(Serialize)]
+struct Credential<'a> {
+    identity: &'a str,
+    what: &'a str,
+    expires_ms: u64,
+    remedy: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -212,6 +221,18 @@ impl<'a> Provider<'a> {
             next_try_ms: provider.next_try_ms,
             succeeded: provider.succeeded,
             failures: provider.failures.as_ref().map(Failures::of),
+            credentials: provider.credentials.iter().map(Credential::of).collect(),
+        }
+    }
+}
+
+impl<'a> Credential<'a> {
+    fn of(credential: &'a ExpiringCredential) -> Self {
+        Self {
+            identity: &credential.identity,
+            what: &credential.what,
+            expires_ms: credential.expires_ms,
+            remedy: (!credential.remedy.is_empty()).then_some(&credential.remedy),
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
-use psi_proto::v1::{ProviderStatus, RefreshSummary, StatusResponse, Tristate, WithheldSecret};
+use psi_proto::v1::{
+    ExpiringCredential, ProviderStatus, RefreshSummary, StatusResponse, Tristate, WithheldSecret,
+};
 
 use crate::ctl::names::Known;
 use crate::ctl::wording::counted;
@@ -27,6 +29,9 @@ pub(super) fn as_text(status: &StatusResponse, names: &Known, now: SystemTime) -
     lines.withheld(&status.withheld, status.withheld_count);
     for provider in &status.providers {
         lines.provider(provider);
+        for credential in &provider.credentials {
+            lines.credential(credential, &status.degraded);
+        }
     }
     if let Some(until) = status.drill_until_ms {
         let until = lines.until(until);
@@ -186,6 +191,17 @@ impl Lines<'_> {
             ),
         };
         self.line("provider", &text);
+    }
+
+    fn credential(&mut self, credential: &ExpiringCredential, degraded: &[String]) {
+        let ExpiringCredential { what, remedy, .. } = credential;
+        // One that must be replaced now is among the degradations.
+        let is_degraded = degraded.iter().any(|reason| reason.starts_with(what.as_str()));
+        match remedy.as_str() {
+            _ if is_degraded => {}
+            "" => self.line("login", what),
+            remedy => self.line("login", &format!("{what}; {remedy}")),
+        }
     }
 }
 

@@ -97,15 +97,8 @@ fn login_request(
         "iamRequestHeaders": headers,
     });
     let derived = [signature, headers].map(SecretString::new).into();
-    LoginRequest {
-        route: "aws-auth",
-        body,
-        credential: session_token,
-        derived,
-        expired: false,
-        hint_at_500: Some(HINT),
-        certificate: None,
-    }
+    let request = LoginRequest::new("aws-auth", body, session_token);
+    LoginRequest { derived, hint_at_500: Some(HINT), ..request }
 }
 
 impl Role {

@@ -128,15 +128,8 @@ mod tests {
 
     fn request(hint_at_500: Option<&'static str>, expired: bool) -> LoginRequest {
         let credential = SecretString::new("a".into());
-        LoginRequest {
-            route: "gcp-auth",
-            body: serde_json::Value::Null,
-            credential,
-            derived: Vec::new(),
-            expired,
-            hint_at_500,
-            certificate: None,
-        }
+        let request = LoginRequest::new("gcp-auth", serde_json::Value::Null, credential);
+        LoginRequest { expired, hint_at_500, ..request }
     }
 
     fn classified(error: impl Into<ApiError>) -> LoginFailure {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::NoCredential;
 use crate::model::clock::{self, Timestamp};
+use crate::provider::Validity;
 use crate::provider::infisical::client::LoginRequest;
 
 /// What a login by a token needs.
@@ -28,28 +29,26 @@ pub(super) fn login_request(login: &TokenLogin<'_>) -> Result<LoginRequest, NoCr
         .ok()
         .filter(|text| is_jwt(text))
         .ok_or_else(|| NoCredential::new(format!("{} is not a JSON web token", login.origin)))?;
-    Ok(LoginRequest {
-        route: login.route,
-        body: json!({ "identityId": login.identity_id, "jwt": text }),
-        credential: SecretString::new(text.to_owned()),
-        derived: Vec::new(),
-        // An expired token is sent all the same: the server's clock decides.
-        expired: end_in(text).is_some_and(|end| end <= clock::now().wall),
-        hint_at_500: login.hint_at_500,
-        certificate: None,
-    })
+    let body = json!({ "identityId": login.identity_id, "jwt": text });
+    // An expired token is sent all the same: the server's clock decides.
+    let expired = validity(text).is_some_and(|valid| valid.end <= clock::now().wall);
+    let request = LoginRequest::new(login.route, body, SecretString::new(text.to_owned()));
+    Ok(LoginRequest { expired, hint_at_500: login.hint_at_500, ..request })
 }
 
 /// The time that is left of a token's life by its own claims and this host's clock.
 pub(super) fn time_left(token: &str) -> Option<Duration> {
-    let left = end_in(token)?.as_millis().saturating_sub(clock::now().wall.as_millis());
-    Some(Duration::from_millis(left))
+    Some(clock::now().wall.until(validity(token)?.end))
 }
 
-/// The end of a token's life by its own claims.
-fn end_in(token: &str) -> Option<Timestamp> {
+/// How long a token is valid by its own claims; none if it does not state its end.
+pub(super) fn validity(token: &str) -> Option<Validity> {
     let claims = claims_in(token.as_bytes())?;
-    Some(Timestamp::from_millis(claims["exp"].as_u64()?.checked_mul(1_000)?))
+    let time = |claim: &str| {
+        let millis = claims[claim].as_u64()?.checked_mul(1_000)?;
+        Some(Timestamp::from_millis(millis))
+    };
+    Some(Validity { start: time("iat"), end: time("exp")? })
 }
 
 /// A token's claims, unverified: only the server can verify them.

@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use psi_common::SecretString;
 
 use super::client::LoginRequest;
-use crate::provider::ProviderError;
+use crate::provider::{CredentialExpiry, ProviderError};
 
 pub use aws::AwsIam;
 pub use azure::Azure;
@@ -68,6 +68,12 @@ pub trait Method: Send + Sync {
 
     /// Reads the credential.
     async fn credential(&self) -> Result<LoginCredential, NoCredential>;
+
+    /// The end of the credential; none if it has no end, if its end is not known, or if another one is made for each
+    /// login. Reads local files only.
+    fn expiry(&self) -> Option<CredentialExpiry> {
+        None
+    }
 
     /// The names of this host that the identity's settings in Infisical could list, once a login was refused.
     async fn binding(&self, _request: &LoginRequest) -> Option<String> {

@@ -2,18 +2,28 @@
 //! each request carries.
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use psi_common::{SecretBytes, SecretString};
 
 use super::secret::SecretSource;
-use super::{LoginCredential, Method, NoCredential};
-use crate::keys::credential::form_fault;
+use super::{LoginCredential, Method, NoCredential, jwt};
+use crate::provider::{CredentialExpiry, Validity};
 
 const TOKEN: &str = "the access token";
 
 /// An identity with a static access token.
 pub(crate) struct StaticToken {
     /// The source of the token.
-    pub(crate) token: SecretSource,
+    token: SecretSource,
+    /// The validity of the token that was read last: to open a credential takes a TPM.
+    last_read: Mutex<Option<Validity>>,
+}
+
+impl StaticToken {
+    /// The identity of the token in this place.
+    pub(crate) fn new(token: SecretSource) -> Self {
+        Self { token, last_read: Mutex::default() }
+    }
 }
 
 #[async_trait]
@@ -45,23 +55,37 @@ impl Method for StaticToken {
         format!("Infisical refuses the access token of {} ({why}); {}", self.token, self.remedy())
     }
 
+    fn expiry(&self) -> Option<CredentialExpiry> {
+        let validity = match &self.token {
+            SecretSource::File(path) => {
+                let token = SecretBytes::new(std::fs::read(path).ok()?);
+                jwt::validity(std::str::from_utf8(token.expose_secret()).ok()?.trim())
+            }
+            _ => *self.last_read.lock(),
+        };
+        Some(CredentialExpiry {
+            identity: self.identity(),
+            credential: format!("{TOKEN} of {}", self.token),
+            validity: validity?,
+            is_rotated: false,
+            remedy: self.remedy(),
+        })
+    }
+
     async fn credential(&self) -> Result<LoginCredential, NoCredential> {
-        let token = self.token.read(TOKEN).await.map_err(NoCredential::new)?;
-        let what = |what| NoCredential::new(format!("{TOKEN} {what}, and was not sent"));
-        checked(&token).map(LoginCredential::AccessToken).map_err(what)
+        let token = self.token.read_line(TOKEN).await.map_err(NoCredential::new)?;
+        if !is_token(&token) {
+            let what = "contains characters that no access token has, and was not sent";
+            return Err(NoCredential::new(format!("{TOKEN} {what}")));
+        }
+        *self.last_read.lock() = jwt::validity(token.expose_secret());
+        Ok(LoginCredential::AccessToken(token))
     }
 }
 
-/// The token's text, unless no server would accept it.
-fn checked(token: &SecretBytes) -> Result<SecretString, &'static str> {
-    let bytes = token.expose_secret();
-    if let Some(fault) = form_fault(bytes) {
-        return Err(fault);
-    }
-    if !bytes.iter().all(u8::is_ascii_graphic) {
-        return Err("contains characters that no access token has");
-    }
-    SecretString::from_utf8(bytes.to_vec()).map_err(|_| "is not UTF-8")
+/// Whether a header can hold the text, as it holds every token of Infisical's.
+fn is_token(text: &SecretString) -> bool {
+    text.expose_secret().bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 #[cfg(test)]
@@ -70,12 +94,10 @@ mod tests {
 
     #[test]
     fn text_other_than_a_token_is_not_sent() {
-        let check = |text: &str| {
-            checked(&SecretBytes::new(text.as_bytes().to_vec())).map(SecretString::into_exposed)
-        };
-        assert_eq!(check("a.b.c").as_deref(), Ok("a.b.c"));
-        for text in ["", "a b", "a\nb", "\"a\"", "t\u{f6}ken", "a\tb"] {
-            assert!(check(text).is_err(), "{text:?}");
+        let is_token = |text: &str| is_token(&SecretString::new(text.to_owned()));
+        assert!(is_token("a.b.c"));
+        for text in ["a b", "t\u{f6}ken"] {
+            assert!(!is_token(text), "{text:?}");
         }
     }
 }

@@ -7,6 +7,7 @@ use psi_common::SecretString;
 use tokio::time::Instant;
 
 use super::jwt;
+use crate::provider::Validity;
 use crate::provider::infisical::client::Login;
 
 /// The life of a token that does not state one.
@@ -71,9 +72,8 @@ impl AccessToken {
 
 /// A JWT's life by its own claims.
 fn life_in_jwt(token: &SecretString) -> Option<Duration> {
-    let claims = jwt::claims_in(token.expose_secret().as_bytes())?;
-    let life = claims["exp"].as_u64()?.checked_sub(claims["iat"].as_u64()?)?;
-    Some(Duration::from_secs(life))
+    let Validity { start, end } = jwt::validity(token.expose_secret())?;
+    Some(start?.until(end))
 }
 
 #[cfg(test)]

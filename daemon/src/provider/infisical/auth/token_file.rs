@@ -11,6 +11,7 @@ use psi_common::SecretBytes;
 use super::binding;
 use super::jwt::{self, TokenLogin};
 use super::{LoginCredential, Method, NoCredential};
+use crate::provider::CredentialExpiry;
 use crate::provider::infisical::client::LoginRequest;
 
 /// Who signs the token of a [`TokenFile`].
@@ -113,6 +114,18 @@ impl Method for TokenFile {
                 "have spiffe-helper write the JWT-SVID to {path}, readable for psid's user, or correct token_file"
             ),
         }
+    }
+
+    fn expiry(&self) -> Option<CredentialExpiry> {
+        let token = SecretBytes::new(std::fs::read(&self.token_file).ok()?);
+        let text = std::str::from_utf8(token.expose_secret()).ok()?;
+        Some(CredentialExpiry {
+            identity: self.identity(),
+            credential: format!("{} in {}", self.kind.token(), self.token_file.display()),
+            validity: jwt::validity(text.trim())?,
+            is_rotated: true,
+            remedy: self.missing_remedy(),
+        })
     }
 
     async fn credential(&self) -> Result<LoginCredential, NoCredential> {

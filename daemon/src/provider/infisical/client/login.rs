@@ -40,6 +40,19 @@ pub(in crate::provider::infisical) struct Login {
 }
 
 impl LoginRequest {
+    /// A login without further secrets, over the API's own connection.
+    pub fn new(route: &'static str, body: Value, credential: SecretString) -> Self {
+        Self {
+            route,
+            body,
+            credential,
+            derived: Vec::new(),
+            expired: false,
+            hint_at_500: None,
+            certificate: None,
+        }
+    }
+
     fn secrets(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.credential).chain(&self.derived).map(SecretString::expose_secret)
     }

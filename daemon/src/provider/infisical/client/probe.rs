@@ -43,7 +43,8 @@ fn clock(response: &Response) -> Option<Timestamp> {
 }
 
 fn certificate_end(response: &Response) -> Option<Timestamp> {
-    certificate::not_after(response.extensions().get::<TlsInfo>()?.peer_certificate()?)
+    let leaf = response.extensions().get::<TlsInfo>()?.peer_certificate()?;
+    Some(certificate::validity(leaf)?.end)
 }
 
 /// A date of HTTP in the form that servers send: "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110, 5.6.7).

@@ -3,15 +3,16 @@
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use crate::model::clock::{self, Timestamp};
-use crate::provider::infisical::certificate::not_after;
+use crate::model::clock;
+use crate::provider::Validity;
+use crate::provider::infisical::certificate::validity;
 
 /// A certificate, followed by its intermediates.
 #[derive(Debug)]
 pub(super) struct Chain {
     pub(super) certificates: Vec<CertificateDer<'static>>,
-    /// The end of the certificate's validity.
-    end: Timestamp,
+    /// How long the certificate is valid.
+    pub(super) validity: Validity,
 }
 
 impl Chain {
@@ -19,10 +20,10 @@ impl Chain {
     pub(super) fn parse(pem: &[u8]) -> Result<Self, &'static str> {
         let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem)
             .collect::<Result<_, _>>()
-            .map_err(|_| "is not valid PEM")?;
+            .map_err(|_| "is not complete PEM: is it being written?")?;
         let leaf = certificates.first().ok_or("is missing: the file holds no PEM certificate")?;
-        let end = not_after(leaf).ok_or("is not a certificate of X.509")?;
-        Ok(Self { certificates, end })
+        let validity = validity(leaf).ok_or("is not a certificate of X.509")?;
+        Ok(Self { certificates, validity })
     }
 
     /// The certificate itself.
@@ -32,7 +33,7 @@ impl Chain {
 
     /// Whether it has expired, by this host's clock.
     pub(super) fn is_expired(&self) -> bool {
-        self.end <= clock::now().wall
+        self.validity.end <= clock::now().wall
     }
 }
 
@@ -59,7 +60,7 @@ mod tests {
         for (text, words) in [
             (String::new(), "holds no PEM certificate"),
             ("a text".to_owned(), "holds no PEM certificate"),
-            (wrapped("####"), "is not valid PEM"),
+            (wrapped("####"), "is not complete PEM"),
             (wrapped("AAAA"), "is not a certificate"),
         ] {
             let why = Chain::parse(text.as_bytes()).unwrap_err();

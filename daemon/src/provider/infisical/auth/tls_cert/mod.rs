@@ -23,6 +23,7 @@ use serde_json::json;
 use super::secret::SecretSource;
 use super::{LoginCredential, Method, NoCredential};
 use crate::keys::pkcs11::{KeyChoice, Token};
+use crate::provider::CredentialExpiry;
 use crate::provider::infisical::client::{ClientCertificate, LoginRequest};
 use certificate::Chain;
 use token_key::TokenKey;
@@ -61,10 +62,11 @@ impl Method for TlsCert {
 
     fn remedy(&self) -> String {
         format!(
-            "give the identity's TLS Certificate auth in Infisical the CA that issued {}, and have the proxy at {} \
-             pass the certificate on",
-            self.certificate_file.display(),
-            self.login_url
+            "give the identity's TLS Certificate auth in Infisical the CA that issued {path} and the names that it has \
+             (`openssl x509 -in {path} -noout -issuer -subject -ext subjectAltName`), and have the proxy at {} pass the \
+             certificate on",
+            self.login_url,
+            path = self.certificate_file.display(),
         )
     }
 
@@ -80,6 +82,20 @@ impl Method for TlsCert {
                  the token with `psictl hsm preflight`"
             ),
         }
+    }
+
+    fn expiry(&self) -> Option<CredentialExpiry> {
+        let pem = std::fs::read(&self.certificate_file).ok()?;
+        let path = self.certificate_file.display();
+        Some(CredentialExpiry {
+            identity: self.identity(),
+            credential: format!("the certificate in {path}"),
+            validity: Chain::parse(&pem).ok()?.validity,
+            is_rotated: false,
+            remedy: format!(
+                "have its CA issue another one, and write it to {path}, which psid reads at each login"
+            ),
+        })
     }
 
     async fn credential(&self) -> Result<LoginCredential, NoCredential> {
@@ -107,15 +123,10 @@ impl Method for TlsCert {
             }
         }
         let (certified, url) = (Arc::new(certified), self.login_url.clone());
-        Ok(LoginCredential::Request(LoginRequest {
-            route: "tls-cert-auth",
-            body: json!({ "identityId": self.identity_id }),
-            credential,
-            derived: Vec::new(),
-            expired,
-            hint_at_500: None,
-            certificate: Some(ClientCertificate { certified, url }),
-        }))
+        let body = json!({ "identityId": self.identity_id });
+        let certificate = Some(ClientCertificate { certified, url });
+        let request = LoginRequest::new("tls-cert-auth", body, credential);
+        Ok(LoginCredential::Request(LoginRequest { expired, certificate, ..request }))
     }
 }
 
