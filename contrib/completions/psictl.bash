@@ -1631,7 +1631,7 @@ _psictl() {
                     return 0
                     ;;
                 --method)
-                    COMPREPLY=($(compgen -W "universal-auth aws-iam gcp azure kubernetes jwt oidc spiffe token" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "universal-auth aws-iam gcp azure kubernetes jwt oidc spiffe token tls-cert" -- "${cur}"))
                     return 0
                     ;;
                 --client-id)
@@ -1651,6 +1651,22 @@ _psictl() {
                     return 0
                     ;;
                 --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --certificate-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --private-key-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --private-key-label)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --login-url)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

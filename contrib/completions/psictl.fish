@@ -71,12 +71,17 @@ kubernetes\t''
 jwt\t''
 oidc\t''
 spiffe\t''
-token\t''"
-complete -c psictl -n "__fish_psictl_using_subcommand init" -l client-id -d 'The client id, with universal-auth' -r
+token\t''
+tls-cert\t''"
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l client-id -d 'The client id, with universal-auth; with azure, the one of one of several managed identities' -r
 complete -c psictl -n "__fish_psictl_using_subcommand init" -l client-secret-file -d 'A file with the client secret (-: stdin), which is sealed and not read again' -r -F
 complete -c psictl -n "__fish_psictl_using_subcommand init" -l access-token-file -d 'A file with the access token (-: stdin), with token, which is sealed and not read again' -r -F
 complete -c psictl -n "__fish_psictl_using_subcommand init" -l identity-id -d 'The machine identity\'s id, with the methods but universal-auth and token' -r
 complete -c psictl -n "__fish_psictl_using_subcommand init" -l token-file -d 'The file of the JSON web token, with kubernetes, jwt, oidc and spiffe' -r -F
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l certificate-file -d 'The PEM file of the client certificate, with tls-cert' -r -F
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l private-key-file -d 'A PEM file with its private key (-: stdin), with tls-cert, which is sealed and not read again' -r -F
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l private-key-label -d 'The label of its private key on the PKCS#11 token, which signs the login then' -r
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l login-url -d 'The URL at which the login with the certificate is made, if it is not --api-url' -r
 complete -c psictl -n "__fish_psictl_using_subcommand init" -l backend -d 'Where the key of the cache is kept: tpm (sealed by systemd-creds) or hsm (a PKCS#11 token)' -r -f -a "tpm\t''
 hsm\t''"
 complete -c psictl -n "__fish_psictl_using_subcommand init" -l seal-with -d 'What systemd-creds seals the key and the client secret to (default: tpm2, for a user host)' -r -f -a "tpm2\t''
@@ -85,7 +90,7 @@ host+tpm2\t''
 auto\t''"
 complete -c psictl -n "__fish_psictl_using_subcommand init" -l tpm2-pcrs -d 'The PCRs that the key of the cache is bound to, such as 7 or 7+11; empty for none (default: 7)' -r
 complete -c psictl -n "__fish_psictl_using_subcommand init" -l recovery-key-file -d 'Write the recovery key to this new file of mode 0600, instead of showing it and asking for it' -r -F
-complete -c psictl -n "__fish_psictl_using_subcommand init" -l pkcs11-module -d 'The PKCS#11 module of the token, with --backend hsm' -r -F
+complete -c psictl -n "__fish_psictl_using_subcommand init" -l pkcs11-module -d 'The PKCS#11 module of the token, with --backend hsm or --private-key-label' -r -F
 complete -c psictl -n "__fish_psictl_using_subcommand init" -l token-label -d 'The label of the token' -r
 complete -c psictl -n "__fish_psictl_using_subcommand init" -l key-label -d 'The label of the token\'s key' -r
 complete -c psictl -n "__fish_psictl_using_subcommand init" -l pin-file -d 'A file with the user PIN (-: stdin), which is sealed and not read again' -r -F

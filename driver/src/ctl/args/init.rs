@@ -70,7 +70,7 @@ pub(crate) struct ProviderArgs {
     /// How the machine identity logs in
     #[arg(long)]
     pub(crate) method: Option<LoginMethod>,
-    /// The client id, with universal-auth
+    /// The client id, with universal-auth; with azure, the one of one of several managed identities
     #[arg(long, value_name = "ID")]
     pub(crate) client_id: Option<String>,
     /// A file with the client secret (-: stdin), which is sealed and not read again
@@ -85,6 +85,18 @@ pub(crate) struct ProviderArgs {
     /// The file of the JSON web token, with kubernetes, jwt, oidc and spiffe
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
+    /// The PEM file of the client certificate, with tls-cert
+    #[arg(long, value_name = "FILE")]
+    pub(crate) certificate_file: Option<PathBuf>,
+    /// A PEM file with its private key (-: stdin), with tls-cert, which is sealed and not read again
+    #[arg(long, value_name = "FILE", conflicts_with = "private_key_label")]
+    pub(crate) private_key_file: Option<PathBuf>,
+    /// The label of its private key on the PKCS#11 token, which signs the login then
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) private_key_label: Option<String>,
+    /// The URL at which the login with the certificate is made, if it is not --api-url
+    #[arg(long, value_name = "URL")]
+    pub(crate) login_url: Option<String>,
 }
 
 /// The key of the cache.
@@ -106,7 +118,7 @@ pub(crate) struct KeyArgs {
     /// Create no recovery key
     #[arg(long)]
     pub(crate) no_recovery_key: bool,
-    /// The PKCS#11 module of the token, with --backend hsm
+    /// The PKCS#11 module of the token, with --backend hsm or --private-key-label
     #[arg(long, value_name = "FILE")]
     pub(crate) pkcs11_module: Option<PathBuf>,
     /// The label of the token
@@ -120,7 +132,7 @@ pub(crate) struct KeyArgs {
     pub(crate) pin_file: Option<PathBuf>,
 }
 
-/// The methods whose settings `psictl init` asks for.
+/// The login methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LoginMethod {
     UniversalAuth,
@@ -132,6 +144,7 @@ pub(crate) enum LoginMethod {
     Oidc,
     Spiffe,
     Token,
+    TlsCert,
 }
 
 /// `NAME=ID:ENV`
@@ -163,11 +176,17 @@ impl LoginMethod {
             Self::Oidc => "oidc",
             Self::Spiffe => "spiffe",
             Self::Token => "token",
+            Self::TlsCert => "tls-cert",
         }
     }
 
+    /// The method of this name.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.name() == name)
+    }
+
     /// Each method.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::UniversalAuth,
         Self::AwsIam,
         Self::Gcp,
@@ -177,12 +196,8 @@ impl LoginMethod {
         Self::Oidc,
         Self::Spiffe,
         Self::Token,
+        Self::TlsCert,
     ];
-
-    /// Whether it logs in with a token in a file that it has no usual path for.
-    pub(crate) fn needs_token_file(self) -> bool {
-        matches!(self, Self::Jwt | Self::Oidc | Self::Spiffe)
-    }
 }
 
 fn project(text: &str) -> Result<ProjectArg, String> {

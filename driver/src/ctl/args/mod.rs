@@ -17,7 +17,8 @@ use crate::args::{Verb, shown};
 pub(crate) use cache::{Backend, CacheCommand, HsmCommand, InitOptions, SealArgs};
 pub(crate) use import::{ImportCommand, ImportOptions, OnConflict};
 pub(crate) use init::{
-    KeyArgs, LoginMethod, ProjectArg, SealCredentialOptions, SetUpHostOptions, WorkloadArg,
+    KeyArgs, LoginMethod, ProjectArg, ProviderArgs, SealCredentialOptions, SetUpHostOptions,
+    WorkloadArg,
 };
 pub(crate) use migrate::{MigrateOptions, OldStore};
 pub(crate) use options::{

@@ -4,12 +4,15 @@ use std::path::PathBuf;
 
 use psi_common::{SealMode, SecretBytes};
 
-use crate::ctl::args::{Backend, LoginMethod, ProjectArg, WorkloadArg};
+use super::login::Login;
+use crate::ctl::args::{Backend, ProjectArg, WorkloadArg};
 
 /// The credential of the client secret.
 pub(super) const CLIENT_SECRET: &str = "infisical-client-secret";
 /// The credential of a static access token.
 pub(super) const ACCESS_TOKEN: &str = "infisical-token";
+/// The credential of a client certificate's private key.
+pub(super) const CLIENT_KEY: &str = "infisical-client-key";
 /// The credential of the token's PIN.
 pub(super) const PIN: &str = "hsm-pin";
 
@@ -23,22 +26,17 @@ pub(super) struct Choices {
     pub(super) project: ProjectArg,
     pub(super) workloads: Vec<WorkloadArg>,
     pub(super) key: KeyChoice,
-}
-
-/// How psid logs in.
-#[derive(Clone, Debug)]
-pub(super) enum Login {
-    Universal { client_id: String },
-    AccessToken,
-    Identity { method: LoginMethod, identity_id: String, token_file: Option<PathBuf> },
+    /// The token that keeps the key of the cache, or the one of the login.
+    pub(super) token: Option<TokenArgs>,
 }
 
 /// Where the key of the cache is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeyChoice {
     /// Sealed by systemd-creds, to this.
     Sealed(SealMode),
-    Token(TokenArgs),
+    /// In the token.
+    Token,
 }
 
 /// The token of `[providers.pkcs11]`.
@@ -68,20 +66,7 @@ impl KeyChoice {
     pub(super) fn backend(&self) -> Backend {
         match self {
             Self::Sealed(_) => Backend::Tpm,
-            Self::Token(_) => Backend::Hsm,
-        }
-    }
-}
-
-impl Login {
-    /// `universal-auth, client id …`
-    pub(super) fn describe(&self) -> String {
-        match self {
-            Self::Universal { client_id } => format!("universal-auth, client id {client_id}"),
-            Self::AccessToken => LoginMethod::Token.name().to_owned(),
-            Self::Identity { method, identity_id, .. } => {
-                format!("{}, identity {identity_id}", method.name())
-            }
+            Self::Token => Backend::Hsm,
         }
     }
 }
@@ -117,29 +102,11 @@ impl Choices {
             text += &setting("ca_cert", &ca_cert.display().to_string());
         }
         text += "\n[providers.infisical.auth]\n";
-        text += &match &self.login {
-            Login::Universal { client_id } => {
-                setting("method", LoginMethod::UniversalAuth.name())
-                    + &setting("client_id", client_id)
-                    + &setting("client_secret_credential", CLIENT_SECRET)
-            }
-            Login::AccessToken => {
-                setting("method", LoginMethod::Token.name())
-                    + &setting("token_credential", ACCESS_TOKEN)
-            }
-            Login::Identity { method, identity_id, token_file } => {
-                let file = token_file
-                    .as_ref()
-                    .map(|file| setting("token_file", &file.display().to_string()));
-                setting("method", method.name())
-                    + &setting("identity_id", identity_id)
-                    + &file.unwrap_or_default()
-            }
-        };
+        text += &self.login.to_toml();
         let ProjectArg { name, id, environment } = &self.project;
         text += &format!("\n[providers.infisical.projects.{}]\n", key(name));
         text += &(setting("id", id) + &setting("environment", environment));
-        if let KeyChoice::Token(TokenArgs { module, label, key_label }) = &self.key {
+        if let Some(TokenArgs { module, label, key_label }) = &self.token {
             text += "\n[providers.pkcs11]\n";
             text += &setting("pkcs11_module", &module.display().to_string());
             text += &setting("token_label", label);
@@ -151,7 +118,7 @@ impl Choices {
     }
 }
 
-fn setting(key: &str, value: &str) -> String {
+pub(super) fn setting(key: &str, value: &str) -> String {
     format!("{key} = {}\n", quoted(value))
 }
 
@@ -176,7 +143,9 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::login::IdentitySetting;
     use super::*;
+    use crate::ctl::args::LoginMethod;
 
     pub(in crate::ctl::init) fn choices() -> Choices {
         Choices {
@@ -191,6 +160,7 @@ pub(super) mod tests {
                 path: "/a\"b".into(),
             }],
             key: KeyChoice::Sealed(SealMode::Tpm2),
+            token: None,
         }
     }
 
@@ -212,13 +182,13 @@ pub(super) mod tests {
     #[test]
     fn to_toml_names_the_token_the_host_and_other_logins() {
         let token = TokenArgs { module: "/m.so".into(), label: "psi".into(), key_label: None };
-        let table = parsed(&Choices { key: KeyChoice::Token(token), ..choices() });
+        let table = parsed(&Choices { key: KeyChoice::Token, token: Some(token), ..choices() });
         assert_eq!(table["cache"]["backend"].as_str(), Some("hsm"));
         assert_eq!(table["providers"]["pkcs11"]["pin_credential"].as_str(), Some(PIN));
         let login = Login::Identity {
             method: LoginMethod::AwsIam,
             identity_id: "i".into(),
-            token_file: None,
+            more: IdentitySetting::None,
         };
         let key = KeyChoice::Sealed(SealMode::Host);
         let table = parsed(&Choices { login: Login::AccessToken, ..choices() });

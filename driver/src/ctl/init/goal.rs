@@ -2,10 +2,14 @@
 
 use psi_common::{Exit, Scope, SealMode, SecretBytes};
 
-use super::choices::{ACCESS_TOKEN, CLIENT_SECRET, Choices, GivenSecrets, KeyChoice, PIN};
-use super::gather::{Gather, secret};
+use super::choices::{
+    ACCESS_TOKEN, CLIENT_KEY, CLIENT_SECRET, Choices, GivenSecrets, KeyChoice, PIN,
+};
+use super::gather::Gather;
 use super::host::ConfigFile;
 use super::plan::{ConfigState, Credential, Target};
+use super::psid_child::LoginSecrets;
+use super::secrets::KNOWN;
 use super::settings::Settings;
 use super::{Session, StepKind, plan};
 use crate::ctl::args::Backend;
@@ -77,18 +81,11 @@ impl Goal {
 
     /// Reads the secrets of the config's credentials, and finds the ones that are sealed already.
     fn take_secrets(&mut self, session: &Session<'_>, is_retry: bool) -> Result<(), CliError> {
-        let (provider, key) = (&session.options.provider, &session.options.key);
         let named: Vec<String> =
             self.settings.credentials().into_iter().map(str::to_owned).collect();
         for name in named {
             let sealed = session.host.sealed(session.paths, &name);
-            let known = [
-                (CLIENT_SECRET, "--client-secret-file", &provider.client_secret_file),
-                (ACCESS_TOKEN, "--access-token-file", &provider.access_token_file),
-                (PIN, "--pin-file", &key.pin_file),
-            ];
-            let known = known.into_iter().find(|(known, _, _)| *known == name);
-            let Some((name, flag, file)) = known else {
+            let Some(known) = KNOWN.iter().find(|known| known.name == name) else {
                 // Another name, of an admin's own config.
                 if sealed.is_none() {
                     return Err(not_sealed(session, &name));
@@ -96,6 +93,7 @@ impl Goal {
                 self.credentials.push(Credential { name, is_sealed: true });
                 continue;
             };
+            let (name, file) = (known.name, known.file(session.options));
             // One that is there is asked for only with a new config.
             let sealed = match (sealed, file, self.config) {
                 (Some(sealed), None, ConfigState::Kept) => {
@@ -106,13 +104,13 @@ impl Goal {
                 (sealed, _, _) => sealed,
             };
             // What was refused is not read from the same file again.
-            let file = file.as_deref().filter(|_| !is_retry);
+            let file = file.filter(|_| !is_retry);
             let present =
                 sealed.as_ref().map(|sealed| SecretBytes::new(sealed.expose_secret().to_vec()));
             let is_closed = sealed.is_none() && seal::path(session.paths, name).exists();
-            let given = secret(file, (name, flag), sealed, session.terminal.as_ref());
+            let given = known.read(file, sealed, session.terminal.as_ref());
             let given = given.map_err(|failure| match failure.exit() {
-                Exit::Usage if is_closed => does_not_open(session, name, flag),
+                Exit::Usage if is_closed => does_not_open(session, name, known.flag),
                 _ => failure,
             })?;
             let is_sealed = present.is_some_and(|present| present.same_as(&given));
@@ -173,9 +171,12 @@ impl Goal {
         }
         let host = SealWish { with_key: Some(SealMode::Host), pcrs: None };
         choices.key = match choice {
-            0 => KeyChoice::Token(session.gather(None).token()?),
+            0 => KeyChoice::Token,
             _ => KeyChoice::Sealed(SealMode::Host),
         };
+        if choices.key == KeyChoice::Token && choices.token.is_none() {
+            choices.token = Some(session.gather(None).token()?);
+        }
         let flags = try_to_seal(session, &host)?;
         let (text, choices, config) = (choices.to_toml(), self.choices.take(), self.config);
         let secrets = std::mem::take(&mut self.secrets);
@@ -190,11 +191,11 @@ impl Goal {
         let named: Vec<String> =
             self.settings.credentials().into_iter().map(str::to_owned).collect();
         for name in named {
-            let known = [CLIENT_SECRET, ACCESS_TOKEN, PIN].into_iter().find(|known| *known == name);
+            let known = KNOWN.iter().find(|known| known.name == name);
             if let (Some(known), None) = (known, self.secrets.get(&name)) {
-                let file = session.options.key.pin_file.as_deref();
-                let given = secret(file, (known, "--pin-file"), None, session.terminal.as_ref())?;
-                self.secrets.set(known, given);
+                let file = known.file(session.options);
+                let given = known.read(file, None, session.terminal.as_ref())?;
+                self.secrets.set(known.name, given);
             }
             self.credentials.push(Credential { name, is_sealed: false });
         }
@@ -281,14 +282,13 @@ impl Goal {
         Some(format!("{url} ({method})"))
     }
 
-    /// The client secret that the login is tried with; `None` if there are several identities, or one without.
-    pub(super) fn client_secret(&self) -> Option<&SecretBytes> {
+    /// The secrets that the login is tried with.
+    pub(super) fn login_secrets(&self) -> LoginSecrets<'_> {
         let identities =
             self.credentials.iter().filter(|credential| credential.name != PIN).count();
-        self.secrets
-            .get(CLIENT_SECRET)
-            .or(self.secrets.get(ACCESS_TOKEN))
-            .filter(|_| identities == 1)
+        let known = [CLIENT_SECRET, ACCESS_TOKEN, CLIENT_KEY];
+        let secret = known.into_iter().find_map(|name| self.secrets.get(name));
+        LoginSecrets { secret: secret.filter(|_| identities == 1), pin: self.secrets.get(PIN) }
     }
 }
 
@@ -300,6 +300,7 @@ impl Session<'_> {
             || provider.method.is_some()
             || provider.client_id.is_some()
             || provider.identity_id.is_some()
+            || provider.certificate_file.is_some()
             || options.project.is_some()
             || !options.workload.is_empty()
     }
@@ -366,8 +367,8 @@ fn not_sealed(session: &Session<'_>, name: &str) -> CliError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::choices::Login;
     use super::super::choices::tests::choices;
+    use super::super::login::Login;
     use super::*;
 
     #[test]

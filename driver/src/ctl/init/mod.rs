@@ -1,13 +1,15 @@
 //! `psictl init`: from an installed package to secrets that podman's containers can have.
 //!
-//! In reading order: `host` (what is there), `gather` (flags and answers: `choices`), `goal` (what is to be there),
+//! In reading order: `host` (what is there), `gather` (flags and answers: `choices`, `login`, `secrets`), `goal` (what is to be there),
 //! `plan` (the steps, without a change), `run` (the steps, one by one), `report`.
 
 mod checks;
 mod choices;
+mod flags;
 mod gather;
 mod goal;
 mod host;
+mod login;
 mod next;
 mod own_child;
 mod plan;
@@ -15,6 +17,7 @@ mod psid_child;
 mod recovery;
 mod report;
 mod run;
+mod secrets;
 mod service;
 mod settings;
 mod terminal;

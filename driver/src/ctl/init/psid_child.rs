@@ -40,6 +40,20 @@ pub(super) struct Finished {
     pub(super) error: String,
 }
 
+/// What a login is tried with, where it is not what is sealed.
+pub(super) struct LoginSecrets<'a> {
+    /// The secret of the one identity.
+    pub(super) secret: Option<&'a SecretBytes>,
+    /// The PIN of the token.
+    pub(super) pin: Option<&'a SecretBytes>,
+}
+
+impl LoginSecrets<'_> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.secret.is_none() && self.pin.is_none()
+    }
+}
+
 /// Calls of psid.
 pub(super) struct PsidChild<'a> {
     paths: &'a Paths,
@@ -72,16 +86,20 @@ impl<'a> PsidChild<'a> {
     pub(super) fn check_online(
         &self,
         candidate: Option<&str>,
-        secret: Option<&SecretBytes>,
+        secrets: &LoginSecrets<'_>,
         retry: bool,
     ) -> Result<Finished, CliError> {
         let handing = |cause| CliError::io("handing the config to psid", &cause, "run it again");
         let candidate = candidate.map(in_memory).transpose().map_err(handing)?;
-        let secret = secret.map(in_pipe).transpose()?;
+        let secret = secrets.secret.map(in_pipe).transpose()?;
+        let pin = secrets.pin.map(in_pipe).transpose()?;
         let config = candidate.as_ref().map_or_else(|| self.paths.config.clone(), path_of);
         let mut args = vec!["check".to_owned(), "--online".into()];
         if let Some(secret) = &secret {
             args.extend(["--secret-fd".to_owned(), secret.as_raw_fd().to_string()]);
+        }
+        if let Some(pin) = &pin {
+            args.extend(["--pin-fd".to_owned(), pin.as_raw_fd().to_string()]);
         }
         if retry {
             args.push("--retry".into());
@@ -194,8 +212,11 @@ fn in_pipe(secret: &SecretBytes) -> Result<OwnedFd, CliError> {
     if secret.len() > MAX_SECRET {
         return Err(CliError::new(
             Exit::BadInput,
-            format!("the secret has {} bytes, and no client secret has that many", secret.len()),
-            "pass the client secret itself",
+            format!(
+                "the secret has {} bytes, and no secret of a login has that many",
+                secret.len()
+            ),
+            "pass the secret itself",
         ));
     }
     let failed =

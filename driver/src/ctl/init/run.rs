@@ -101,11 +101,12 @@ fn execute(session: &Session<'_>, goal: &Goal, step: &InitStep, report: &Report)
 fn log_in(session: &Session<'_>, goal: &Goal) -> Outcome {
     let candidate = goal.choices.is_some().then_some(goal.text.as_str());
     let retry = session.options.retry;
-    if goal.client_secret().is_none() {
+    let secrets = goal.login_secrets();
+    if secrets.is_empty() {
         // psid opens its credentials by this socket. Without it, psid's own message says so.
         let _ = start_creds_socket(session);
     }
-    let checked = session.psid.check_online(candidate, goal.client_secret(), retry);
+    let checked = session.psid.check_online(candidate, &secrets, retry);
     let checked = checked.map_err(|failure| (failure, String::new()))?;
     let failed = |exit, remedy: &str| {
         let failure = match remedy {

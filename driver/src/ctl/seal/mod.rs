@@ -44,9 +44,7 @@ pub(crate) fn run(paths: &Paths, options: &SealCredentialOptions) -> Result<(), 
     if !is_named(&paths.config, name) {
         let what =
             format!("no key of {} that ends in _credential names it", paths.config.display());
-        let next = format!(
-            "write client_secret_credential = \"{name}\" there, or pin_credential for a PIN"
-        );
+        let next = format!("write {} = \"{name}\" there, see psi.toml(5)", usual_key(name));
         crate::ctl::note(&format!("seal {name}"), &format!("{what}; {next}"));
     }
     Ok(())
@@ -125,6 +123,16 @@ fn is_credential_name(name: &str) -> Result<(), CliError> {
     Ok(())
 }
 
+/// The key of the config that usually names the credential.
+fn usual_key(name: &str) -> &'static str {
+    match name {
+        name if name.contains("pin") => "pin_credential",
+        name if name.contains("token") => "token_credential",
+        name if name.contains("key") => "key_credential",
+        _ => "client_secret_credential",
+    }
+}
+
 /// Whether a line of the config names the credential. A config that cannot be read names it, for all that is known.
 fn is_named(config: &Path, name: &str) -> bool {
     let Ok(text) = std::fs::read_to_string(config) else { return true };
@@ -150,6 +158,18 @@ mod tests {
         }
         for name in ["", "../x", "a/b", "a b", "-x", ".x", "psi-cache-key", &"x".repeat(201)] {
             assert!(is_credential_name(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn usual_key_follows_the_name() {
+        for (name, key) in [
+            ("infisical-client-secret", "client_secret_credential"),
+            ("infisical-token", "token_credential"),
+            ("infisical-client-key", "key_credential"),
+            ("hsm-pin", "pin_credential"),
+        ] {
+            assert_eq!(usual_key(name), key);
         }
     }
 
