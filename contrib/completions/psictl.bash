@@ -1616,7 +1616,7 @@ _psictl() {
             return 0
             ;;
         psictl__subcmd__init)
-            opts="-y -h --api-url --allow-http --ca-cert --method --client-id --client-secret-file --access-token-file --identity-id --token-file --backend --seal-with --tpm2-pcrs --recovery-key-file --no-recovery-key --pkcs11-module --token-label --key-label --pin-file --project --workload --start --yes --dry-run --json --retry --program --help"
+            opts="-y -h --api-url --allow-http --ca-cert --method --client-id --client-secret-file --access-token-file --identity-id --token-file --certificate-file --private-key-file --private-key-label --login-url --backend --seal-with --tpm2-pcrs --recovery-key-file --no-recovery-key --pkcs11-module --token-label --key-label --pin-file --project --workload --start --yes --dry-run --json --retry --program --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use psi_harness::{CLIENT_SECRET, PIN, PROJECT, Token};
+use psi_harness::{CLIENT_SECRET, PIN, Token};
 
 use super::staged_host::{StagedHost, about, assert_in_order};
 
@@ -222,7 +222,7 @@ fn host_seal_is_written_to_the_config() {
 }
 
 /// A token whose files user psi may use.
-fn token_of_psi(host: &StagedHost) -> (Token, String) {
+pub(crate) fn token_of_psi(host: &StagedHost) -> (Token, String) {
     let token = Token::kryoptic();
     let environment = token.environment();
     let mut lines = String::new();
@@ -275,29 +275,4 @@ fn token_holds_the_key_of_the_cache() {
         host.sh("test ! -e /etc/psi/cache.key && grep -c pin_credential /etc/psi/config.toml"),
         "1"
     );
-}
-
-#[test]
-fn other_logins_are_written_to_the_config() {
-    let host = StagedHost::new();
-    let project = format!("p={PROJECT}:prod");
-    let init = ["psictl", "init", "--yes", "--dry-run", "--project", &project, "--method"];
-    let config = |more: &[&str]| {
-        let outcome = host.run(&[&init[..], more].concat(), "an-access-token");
-        assert_eq!(outcome.code, 0, "{more:?}: {}", outcome.stderr);
-        outcome.stdout_text()
-    };
-    let text = config(&["spiffe", "--identity-id", "i", "--token-file", "/run/svid"]);
-    assert_in_order(
-        &text,
-        &["method = \"spiffe\"", "identity_id = \"i\"", "token_file = \"/run/svid\""],
-    );
-    let text = config(&["token", "--access-token-file", "-"]);
-    assert_in_order(&text, &["seal infisical-token to", "token_credential = \"infisical-token\""]);
-    assert!(!text.contains("an-access-token"));
-    let text = config(&["aws-iam", "--identity-id", "i"]);
-    assert!(text.contains("method = \"aws-iam\"") && !text.contains("psictl seal"), "{text}");
-    let outcome = host.run(&[&init[..], &["jwt", "--identity-id", "i"]].concat(), "");
-    assert_eq!(outcome.code, 2);
-    assert!(outcome.stderr.contains("--token-file is missing"), "{}", outcome.stderr);
 }

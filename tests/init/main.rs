@@ -10,6 +10,7 @@
 mod by_flags;
 mod dialog;
 mod interruption;
+mod methods;
 mod mistakes;
 mod readme;
 mod seal;

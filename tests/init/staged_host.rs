@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use psi_harness::{
@@ -35,8 +35,7 @@ impl StagedHost {
     }
 
     pub(crate) fn with(tpm: With) -> Self {
-        let secrets = json!({"/myapp": {"DB_HOST": "db.internal", "TOKEN": "t0ken"}});
-        Self::of(FakeInfisical::with(&secrets), tpm)
+        Self::of(FakeInfisical::with(&secrets()), tpm)
     }
 
     /// A host beside this Infisical.
@@ -196,6 +195,11 @@ impl Drop for StagedHost {
             }
         }
     }
+}
+
+/// The secrets of the usual Infisical.
+pub(crate) fn secrets() -> Value {
+    json!({"/myapp": {"DB_HOST": "db.internal", "TOKEN": "t0ken"}})
 }
 
 fn device(tpm: Option<&Tpm>) -> OsString {

@@ -9,7 +9,7 @@ use super::canaries::{canary, holds};
 use psi_harness::{Config, FakeInfisical, Instance, Psid, eventually, id, reference, seed};
 
 /// The mappings of psid that contain `needle`.
-pub(super) fn holding(psid: &Psid, needle: &str) -> Vec<String> {
+pub(super) fn holding(psid: &Psid, needle: impl AsRef<[u8]>) -> Vec<String> {
     let pid = psid.process.pid();
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
@@ -29,7 +29,7 @@ pub(super) fn holding(psid: &Psid, needle: &str) -> Vec<String> {
             assert!(!maps.contains(line), "{line}: {error}");
             continue;
         }
-        if holds(&bytes, needle.as_bytes()) {
+        if holds(&bytes, needle.as_ref()) {
             found.push(line.to_owned());
         }
     }
@@ -39,7 +39,8 @@ pub(super) fn holding(psid: &Psid, needle: &str) -> Vec<String> {
 /// Waits until no mapping contains `needle`: a call's buffers are freed when psid has closed the
 /// connection, which is after the caller sees its end.
 #[track_caller]
-pub(super) fn await_gone(psid: &Psid, needle: &str) {
+pub(super) fn await_gone(psid: &Psid, needle: impl AsRef<[u8]>) {
+    let needle = needle.as_ref();
     eventually("psid's memory to be wiped", || holding(psid, needle).is_empty().then_some(()));
 }
 

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::canaries::{Canaries, canary};
 use super::echo::{Answer, Echo, Shape, quoting};
 use super::memory::{await_gone, holding};
-use psi_harness::machine::{AWS, METHODS, Machine, Method};
-use psi_harness::{id, reference};
+use psi_harness::machine::{ALL, AWS, METHODS, Machine, TLS_CERT, TOKEN};
+use psi_harness::{Token, id, reference};
 
 /// A machine whose cloud returns canaries.
 struct Scenario {
@@ -20,11 +20,14 @@ struct Scenario {
 }
 
 impl Scenario {
-    fn new(method: Method) -> Self {
+    fn new(machine: impl Fn(&Value) -> Machine) -> Self {
         let value = canary("value");
-        let machine = Machine::of(method, &json!({"/myapp": {"A": value, "B": value}}));
+        let machine = machine(&json!({"/myapp": {"A": value, "B": value}}));
         let mut canaries = Canaries::default();
         canaries.add("the value", value.as_bytes());
+        for (name, secret) in machine.secrets() {
+            canaries.add(name, &secret);
+        }
         let [key, token] = ["key", "session"].map(canary);
         machine.infisical.cloud(&json!({"aws": {"secretAccessKey": key, "sessionToken": token}}));
         canaries.add("the role's secret key", key.as_bytes());
@@ -54,7 +57,7 @@ impl Scenario {
     /// Adds every proof and every token that the fake has received or issued.
     fn learn(&mut self) {
         let logins = self.machine.login_bodies();
-        assert!(!logins.is_empty(), "there was no login");
+        assert!(!logins.is_empty() || self.machine.method == TOKEN, "there was no login");
         for body in logins {
             for member in ["jwt", "iamRequestHeaders"] {
                 if let Some(proof) = body[member].as_str() {
@@ -73,6 +76,9 @@ impl Scenario {
                 let text = request.header(header).trim_start_matches("Bearer ");
                 if !text.is_empty() {
                     self.canaries.add(name, text.as_bytes());
+                    if self.proof.is_empty() {
+                        text.clone_into(&mut self.proof);
+                    }
                 }
             }
         }
@@ -87,6 +93,9 @@ impl Scenario {
         }
         let instance = &self.machine.instance;
         assert_eq!(self.canaries.below(instance.directory(), &instance.credentials()), None);
+        if let Some(token) = &self.machine.token {
+            assert_eq!(self.canaries.below(&token.directory().join("faults"), Path::new("")), None);
+        }
     }
 }
 
@@ -103,16 +112,30 @@ fn faults() -> Vec<Value> {
 #[test]
 fn no_login_proof_is_logged_displayed_or_written() {
     std::thread::scope(|scope| {
-        for method in METHODS {
-            scope.spawn(move || a_whole_life(method));
+        for method in ALL {
+            let machine = move |secrets: &Value| Machine::of(method, secrets);
+            scope.spawn(move || a_whole_life(Scenario::new(machine)));
         }
     });
 }
 
-fn a_whole_life(method: Method) {
-    let mut scenario = Scenario::new(method);
-    let psid =
-        scenario.machine.instance.psid().env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full");
+/// The key of the certificate is on the token: the PIN is the secret of this host.
+#[test]
+fn no_pin_of_a_token_that_signs_logins_is_logged_displayed_or_written() {
+    let pin = canary("pin");
+    let mut scenario = Scenario::new(|secrets| {
+        let machine = Machine::on_token(Token::kryoptic(), secrets);
+        let token = machine.token.as_ref().unwrap();
+        token.change_pin(&pin);
+        token.give_pin(&pin);
+        machine
+    });
+    scenario.canaries.add("the PIN", pin.as_bytes());
+    a_whole_life(scenario);
+}
+
+fn a_whole_life(mut scenario: Scenario) {
+    let psid = scenario.machine.psid().env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full");
     let mut psid = psid.start();
     let driver = scenario.machine.instance.driver(&["store"]).id(id(1));
     driver.stdin(reference("/myapp", "A")).ok();
@@ -145,7 +168,7 @@ fn a_whole_life(method: Method) {
 #[test]
 fn login_quoted_by_the_server_is_not_repeated() {
     for method in METHODS {
-        let mut scenario = Scenario::new(method);
+        let mut scenario = Scenario::new(|secrets| Machine::of(method, secrets));
         let token = canary("token");
         scenario.canaries.add("the access token", token.as_bytes());
         let echo = Echo::start(&token, "the value");
@@ -176,6 +199,19 @@ fn login_quoted_by_the_server_is_not_repeated() {
         }
         scenario.nothing_is_shown(&log);
     }
+}
+
+/// The key is read for each login. Freed memory is wiped, and no connection keeps it.
+#[test]
+fn private_key_is_in_memory_only_during_the_login() {
+    let machine = Machine::of(TLS_CERT, &json!({"/myapp": {"A": "1"}}));
+    let psid = machine.instance.start();
+    machine.instance.driver(&["get", &reference("/myapp", "A")]).ok();
+    for (_, form) in machine.secrets() {
+        await_gone(&psid, &form);
+    }
+    await_gone(&psid, machine.private_number());
+    assert_ne!(holding(&psid, "127.0.0.1"), [""; 0]);
 }
 
 /// A role's key is needed briefly. Freed memory is wiped, and no buffer keeps the key.

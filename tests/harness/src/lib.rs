@@ -10,6 +10,7 @@
     reason = "a panic is the failure of a test"
 )]
 
+pub mod ca;
 mod clock;
 mod config;
 mod driver;

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use psi_harness::ca::{CLIENT, Ca, Subject, generate_ec_key, openssl};
 use psi_harness::{
     Config, FakeInfisical, IDENTITY, Instance, Token, eventually, fault, id, reference, seed,
 };
@@ -15,76 +16,6 @@ const KEY_CREDENTIAL: &str = "infisical-client-key";
 
 fn secrets() -> Value {
     json!({"/myapp": {"A": "1", "B": "2", "C": "3"}})
-}
-
-/// An authority, and what it certifies, in a directory of its own.
-struct Ca(tempfile::TempDir);
-
-impl Ca {
-    fn new() -> Self {
-        let ca = Self(tempfile::tempdir().unwrap());
-        fs::write(ca.path("client.ext"), "extendedKeyUsage=clientAuth\n").unwrap();
-        key(&ca.path("ca.key"));
-        let subject = ["-subj", "/CN=ca", "-days", "9"];
-        openssl(
-            &["req", "-x509", "-new", "-key", &ca.text("ca.key"), "-out", &ca.text("ca.pem")],
-            &subject,
-        );
-        ca
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        self.path(name).display().to_string()
-    }
-
-    /// The settings of the identity that trusts it.
-    fn settings(&self) -> Value {
-        json!({"caCertificate": fs::read_to_string(self.path("ca.pem")).unwrap()})
-    }
-
-    /// Certifies a public key for some days; fewer than none make it expired.
-    fn certify(&self, public_key: &Path, days: &str, to: &Path) {
-        openssl(
-            &["x509", "-new", "-force_pubkey", public_key.to_str().unwrap(), "-subj", "/CN=host"],
-            &[
-                "-extfile",
-                &self.text("client.ext"),
-                "-CA",
-                &self.text("ca.pem"),
-                "-CAkey",
-                &self.text("ca.key"),
-                "-days",
-                days,
-                "-out",
-                to.to_str().unwrap(),
-            ],
-        );
-    }
-
-    /// Certifies the key in a file.
-    fn certify_key(&self, key: &Path, days: &str, to: &Path) {
-        let public = self.path("public.pem");
-        openssl(
-            &["pkey", "-in", key.to_str().unwrap(), "-pubout", "-out", public.to_str().unwrap()],
-            &[],
-        );
-        self.certify(&public, days, to);
-    }
-}
-
-fn key(path: &Path) {
-    let kind = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime256v1"];
-    openssl(&["genpkey", "-out", path.to_str().unwrap()], &kind);
-}
-
-#[track_caller]
-fn openssl(args: &[&str], more: &[&str]) {
-    let output = Command::new("openssl").args(args).args(more).output().unwrap();
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A fake behind a proxy that passes client certificates on, and an instance that logs in by one.
@@ -97,7 +28,7 @@ struct Host {
 impl Host {
     fn new() -> Self {
         let ca = Ca::new();
-        let settings = ca.settings();
+        let settings = json!({"caCertificate": ca.pem()});
         Self::with(ca, &json!({"tlsCert": settings}))
     }
 
@@ -108,8 +39,8 @@ impl Host {
         let instance = Instance::empty();
         instance.give_key(&[7; 32]);
         let host = Self { ca, infisical, instance };
-        key(&host.key());
-        host.ca.certify_key(&host.key(), "1", &host.certificate());
+        generate_ec_key(&host.key());
+        host.ca.certify_key(&host.key(), CLIENT, &host.certificate());
         host.configure(&format!("key_file = \"{}\"\n", host.key().display()), "");
         host
     }
@@ -169,7 +100,7 @@ fn refused_certificate_is_reported_and_its_successor_used_at_once() {
     psid.await_generation_after(0);
     psid.terminate();
     let stranger = Ca::new();
-    stranger.certify_key(&host.key(), "1", &host.certificate());
+    stranger.certify_key(&host.key(), CLIENT, &host.certificate());
     host.infisical.clear_log();
     let psid = host.instance.start();
     for key in ["B", "C"] {
@@ -183,12 +114,13 @@ fn refused_certificate_is_reported_and_its_successor_used_at_once() {
     }
     assert_eq!(host.logins(), 1);
     assert!(psid.degraded().contains("not issued by the provided CA"), "{}", psid.degraded());
-    host.ca.certify_key(&host.key(), "-1", &host.certificate());
+    let expired = Subject { days: -1, ..CLIENT };
+    host.ca.certify_key(&host.key(), expired, &host.certificate());
     let line = host.lookup("B").fails(75);
     assert!(line.contains("Access denied: Certificate has expired."), "{line}");
     assert!(line.contains("; by this host's clock, the credential has expired"), "{line}");
     assert_eq!(host.instance.driver(&["lookup"]).id(id(1)).text(), "1");
-    host.ca.certify_key(&host.key(), "1", &host.certificate());
+    host.ca.certify_key(&host.key(), CLIENT, &host.certificate());
     assert_eq!(host.lookup("B").text(), "2");
     assert_eq!(host.logins(), 3);
     assert_eq!(psid.degraded(), "");
@@ -200,8 +132,8 @@ fn certificate_changed_between_logins_is_used() {
     let _psid = host.instance.start();
     host.lookup("A").ok();
     host.infisical.advance(2_592_000 + 1);
-    key(&host.key());
-    host.ca.certify_key(&host.key(), "1", &host.certificate());
+    generate_ec_key(&host.key());
+    host.ca.certify_key(&host.key(), CLIENT, &host.certificate());
     assert_eq!(host.lookup("B").text(), "2");
     let log = host.infisical.log();
     let sent: Vec<&str> = log
@@ -213,19 +145,62 @@ fn certificate_changed_between_logins_is_used() {
 }
 
 #[test]
-fn wrong_identity_is_reported() {
-    let ca = Ca::new();
-    let mut bound = ca.settings();
-    bound["allowedCommonNames"] = "other".into();
-    for (ca, methods, words) in [
-        (ca, json!({"tlsCert": bound}), "TLS Certificate Auth common name not allowed."),
-        (Ca::new(), json!({}), "TLS Certificate auth method not found for identity"),
+fn refusal_of_the_identity_names_the_certificate_and_how_to_read_it() {
+    let chain = json!({"verifyClientCertificateChain": true});
+    for (settings, words) in [
+        (json!({"allowedCommonNames": "other"}), "TLS Certificate Auth common name not allowed."),
+        (
+            json!({"allowedSubjectAltNames": ["uri:spiffe://example.org/host"]}),
+            "TLS Certificate Auth subject alternative name not allowed.",
+        ),
+        (
+            json!({"caCertificate": Ca::new().pem(), "verifyClientCertificateChain": true}),
+            "Certificate chain could not be validated against the provided CA.",
+        ),
+        (chain, ""),
+        (json!(null), "TLS Certificate auth method not found for identity"),
     ] {
+        let ca = Ca::new();
+        let mut methods = json!({"tlsCert": {"caCertificate": ca.pem()}});
+        match settings.as_object() {
+            Some(more) => methods["tlsCert"].as_object_mut().unwrap().extend(more.clone()),
+            None => methods = json!({}),
+        }
         let host = Host::with(ca, &methods);
         let _psid = host.instance.start();
+        if words.is_empty() {
+            assert_eq!(host.lookup("A").text(), "1");
+            continue;
+        }
         let line = host.lookup("A").fails(75);
         assert!(line.contains(words), "{line}");
+        let read = format!("`openssl x509 -in {} -noout ", host.certificate().display());
+        assert!(line.contains(&read), "{line}");
         assert_eq!(host.logins(), 1);
+    }
+}
+
+/// The CA that Infisical trusts issued the intermediate, which the file holds after the certificate.
+#[test]
+fn intermediates_in_the_file_are_presented() {
+    let root = Ca::new();
+    let settings = json!({"caCertificate": root.pem(), "verifyClientCertificateChain": true});
+    let names = "extendedKeyUsage=clientAuth\nsubjectAltName=URI:spiffe://example.org/host,DNS:Host.example\n";
+    for allowed in [json!([]), json!(["uri:spiffe://example.org/host"]), json!(["host.EXAMPLE"])] {
+        let mut settings = settings.clone();
+        settings["allowedSubjectAltNames"] = allowed;
+        let host = Host::with(Ca::below(&root), &json!({"tlsCert": settings}));
+        let subject = Subject { extensions: names, ..CLIENT };
+        host.ca.certify_key(&host.key(), subject, &host.certificate());
+        let psid = host.instance.start();
+        let line = host.lookup("A").fails(75);
+        assert!(line.contains("Certificate chain could not be validated"), "{line}");
+        let leaf = fs::read_to_string(host.certificate()).unwrap();
+        fs::write(host.certificate(), leaf + &host.ca.pem()).unwrap();
+        psid.terminate();
+        host.instance.forget_refusals();
+        let _psid = host.instance.start();
+        assert_eq!(host.lookup("A").text(), "1");
     }
 }
 
@@ -249,13 +224,13 @@ fn unusable_certificate_or_key_is_reported_and_not_sent() {
     fails(&format!("the private key in {} cannot be read: No such file", key_file.display()));
     fs::write(&key_file, "canary").unwrap();
     fails("holds no private key in PEM");
-    key(&key_file);
+    generate_ec_key(&key_file);
     fails(&format!("does not belong to the certificate in {}", certificate.display()));
     fs::write(&key_file, &good[1]).unwrap();
     let secret = ["-aes256", "-passout", "pass:canary", "-out", key_file.to_str().unwrap()];
     let plain = host.ca.path("plain.key");
     fs::write(&plain, &good[1]).unwrap();
-    openssl(&["pkey", "-in", plain.to_str().unwrap()], &secret);
+    openssl(&[&["pkey", "-in", plain.to_str().unwrap()][..], &secret].concat());
     fails("has a passphrase");
     assert!(psid.degraded().contains("has a passphrase"), "{}", psid.degraded());
     assert_eq!(host.logins(), 0);
@@ -284,11 +259,13 @@ fn handshake_refused_by_a_proxy_is_a_refused_login() {
     let (stranger, tls) = (Ca::new(), host.instance.directory().join("proxy.pem"));
     // A server certificate of the fake's authority is not at hand: the proxy has one of its own, which psid trusts.
     let own = Ca::new();
-    fs::write(own.path("server.ext"), "subjectAltName=IP:127.0.0.1\n").unwrap();
-    fs::rename(own.path("server.ext"), own.path("client.ext")).unwrap();
     let server_key = own.path("server.key");
-    key(&server_key);
-    own.certify_key(&server_key, "1", &tls);
+    generate_ec_key(&server_key);
+    own.certify_key(
+        &server_key,
+        Subject { extensions: "subjectAltName=IP:127.0.0.1\n", ..CLIENT },
+        &tls,
+    );
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let proxy = Command::new("openssl")
         .args(["s_server", "-quiet", "-accept", &port.to_string(), "-Verify", "1"])
@@ -346,7 +323,7 @@ fn key_on(token: &Token, host: &Host, kind: &str) {
     let public = host.ca.path("public.der");
     let read = ["--read-object", "--type", "pubkey", "--id", "03", "--output-file"];
     token.user_tool(&[&read[..], &[public.to_str().unwrap()]].concat());
-    host.ca.certify(&public, "1", &host.certificate());
+    host.ca.certify(&public, CLIENT, &host.certificate());
 }
 
 #[test]

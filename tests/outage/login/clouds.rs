@@ -4,13 +4,13 @@ use std::thread;
 
 use serde_json::json;
 
-use psi_harness::machine::{AWS, AZURE, CLOUDS, GCP, METHODS, Machine};
+use psi_harness::machine::{AWS, AZURE, CLOUDS, GCP, IDENTITIES, Machine};
 use psi_harness::{IDENTITY, reference};
 
 #[test]
 fn each_method_logs_in_once_for_all_lookups() {
     thread::scope(|scope| {
-        for method in METHODS {
+        for method in IDENTITIES {
             scope.spawn(move || {
                 let machine = Machine::of(method, &json!({"/myapp": {"A": "1", "B": "2"}}));
                 let instance = &machine.instance;
@@ -29,7 +29,7 @@ fn each_method_logs_in_once_for_all_lookups() {
 #[test]
 fn expired_token_is_replaced_by_another_login() {
     thread::scope(|scope| {
-        for method in METHODS {
+        for method in IDENTITIES {
             scope.spawn(move || {
                 let machine = Machine::of(method, &json!({"/myapp": {"A": "1", "B": "2"}}));
                 let instance = &machine.instance;

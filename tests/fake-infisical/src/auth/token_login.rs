@@ -72,8 +72,8 @@ pub fn verify_jwt(fake: &FakeInfisical, identity: &str, jwt: &str) -> Result<(),
         Err(Flaw::Malformed) => return Err(ApiError::unauthorized("Invalid JWT")),
         Err(_) => return Err(why("invalid signature")),
     };
-    if is_expired(fake, &claims) {
-        return Err(why("jwt expired"));
+    if let Some(what) = outside_validity(fake, &claims) {
+        return Err(why(what));
     }
     let bound = |setting: &str| !setting.is_empty();
     if bound(&bindings.bound_issuer) && claims["iss"] != bindings.bound_issuer.as_str() {
@@ -123,8 +123,8 @@ pub fn verify_oidc(fake: &FakeInfisical, identity: &str, jwt: &str) -> Result<()
         ),
         Flaw::WrongSignature => ApiError::unauthorized("Access denied: invalid signature"),
     })?;
-    if is_expired(fake, &claims) {
-        return Err(ApiError::unauthorized("Access denied: jwt expired"));
+    if let Some(what) = outside_validity(fake, &claims) {
+        return Err(ApiError::unauthorized(format!("Access denied: {what}")));
     }
     if claims["iss"] != settings.bound_issuer.as_str() {
         return Err(ApiError::unauthorized(format!(
@@ -178,6 +178,15 @@ pub fn verify_spiffe(fake: &FakeInfisical, identity: &str, jwt: &str) -> Result<
         return Err(ApiError::unauthorized("Access denied"));
     }
     Ok(())
+}
+
+/// As `jsonwebtoken` says it; it allows for no difference of the clocks.
+fn outside_validity(fake: &FakeInfisical, claims: &Value) -> Option<&'static str> {
+    let now = fake.clock.real() / 1000;
+    match claims["nbf"].as_u64() {
+        Some(start) if start > now => Some("jwt not active"),
+        _ => is_expired(fake, claims).then_some("jwt expired"),
+    }
 }
 
 fn is_expired(fake: &FakeInfisical, claims: &Value) -> bool {

@@ -117,6 +117,10 @@ pub struct TlsCertAuth {
     /// In PEM
     pub ca_certificate: String,
     pub allowed_common_names: String,
+    /// `dns:`, `uri:`, `ip:` or `email:` and a name
+    pub allowed_subject_alt_names: Vec<String>,
+    /// True: the CA is a trust anchor, and the client presents the intermediates
+    pub verify_client_certificate_chain: bool,
 }
 
 /// A list with commas, as the server keeps it.

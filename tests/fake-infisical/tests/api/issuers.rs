@@ -56,6 +56,7 @@ fn each_issuer_admits_to_its_own_method_only() {
 fn refusals_have_the_server_s_words() {
     let expired = json!({"lifetimeSeconds": -1});
     let forged = json!({"forged": true});
+    let early = json!({"claims": {"nbf": 4_000_000_000_u64}});
     let stranger = json!({"claims": {"iss": "https://x", "sub": "spiffe://x/a", "aud": "x"}});
     let bound = json!({"boundIssuer": "https://issuer.example", "boundClaims": {"a.b": "1, 2"}});
     let claims = json!({"claims": {"a": {"b": 3}}});
@@ -77,6 +78,14 @@ fn refusals_have_the_server_s_words() {
         ("jwt", bound.clone(), &stranger, 403, "Access denied: issuer mismatch"),
         ("jwt", bound.clone(), &json!({}), 401, "Access denied: token has no a.b field"),
         ("jwt", bound.clone(), &claims, 401, "Access denied: claim mismatch for field a.b"),
+        (
+            "jwt",
+            json!({}),
+            &early,
+            401,
+            "Access denied: JWT verification failed with all keys. Errors - jwt not active",
+        ),
+        ("oidc", json!({}), &early, 401, "Access denied: jwt not active"),
         ("oidc", json!({}), &expired, 401, "Access denied: jwt expired"),
         ("oidc", json!({}), &forged, 401, "Access denied: invalid signature"),
         (
