@@ -2,9 +2,8 @@
 
 use psi_common::{Exit, Scope, SealMode, SecretBytes};
 
-use super::choices::{
-    ACCESS_TOKEN, CLIENT_KEY, CLIENT_SECRET, Choices, GivenSecrets, KeyChoice, PIN,
-};
+use super::choices::{Choices, GivenSecrets, KeyChoice};
+use super::config_text::{ACCESS_TOKEN, CLIENT_KEY, CLIENT_SECRET, PIN};
 use super::gather::Gather;
 use super::host::ConfigFile;
 use super::plan::{ConfigState, Credential, Target};

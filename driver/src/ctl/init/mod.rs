@@ -1,10 +1,12 @@
 //! `psictl init`: from an installed package to secrets that podman's containers can have.
 //!
-//! In reading order: `host` (what is there), `gather` (flags and answers: `choices`, `login`, `secrets`), `goal` (what is to be there),
+//! In reading order: `host` (what is there), `gather` (flags and answers: `ask_login`, `choices`, `login`, `secrets`), `goal` (what is to be there),
 //! `plan` (the steps, without a change), `run` (the steps, one by one), `report`.
 
+mod ask_login;
 mod checks;
 mod choices;
+mod config_text;
 mod flags;
 mod gather;
 mod goal;

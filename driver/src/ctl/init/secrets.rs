@@ -7,7 +7,7 @@ use std::path::Path;
 use psi_common::{Exit, SecretBytes};
 
 use super::checks::is_absolute;
-use super::choices::{ACCESS_TOKEN, CLIENT_KEY, CLIENT_SECRET, PIN};
+use super::config_text::{ACCESS_TOKEN, CLIENT_KEY, CLIENT_SECRET, PIN};
 use super::terminal::Terminal;
 use crate::ctl::args::SetUpHostOptions;
 use crate::error::CliError;

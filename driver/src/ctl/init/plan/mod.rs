@@ -3,7 +3,7 @@
 
 use psi_common::Paths;
 
-use super::choices::CLIENT_SECRET;
+use super::config_text::CLIENT_SECRET;
 use super::host::Found;
 use super::service::Manager;
 use crate::ctl::args::Backend;
