@@ -130,10 +130,10 @@ fn token_file_is_reported_when_its_agent_is_down() {
     assert_eq!(machine.instance.driver(&["lookup"]).id(id(1)).text(), "1");
     machine.give_token(&json!({"lifetimeSeconds": 5}));
     assert_eq!(psid.degraded(), "");
-    machine.give_token(&json!({"lifetimeSeconds": -300}));
+    machine.give_token(&json!({"lifetimeSeconds": -310}));
     let named = format!("the JSON web token in {}", machine.token_file().display());
     let remedy = "have the token's issuer write it to ";
-    is_an_alarm(&machine, &psid, &format!("{named} expired 5 min ago"), remedy);
+    is_an_alarm(&machine, &psid, &format!("{named} expired 6 min ago"), remedy);
     machine.give_token(&json!({}));
     assert_eq!((psid.degraded().as_str(), machine.logins()), ("", 1));
 }
