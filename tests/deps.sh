@@ -45,6 +45,8 @@ if [ "${1:-}" = demo ]; then
     exit
 fi
 want c++ g++
+want zsh zsh
+want fish fish
 want newuidmap uidmap
 want strace strace
 want ip iproute2

@@ -1,4 +1,4 @@
-//! The completions of names, in the shells that are installed.
+//! The completions of names, in bash, zsh and fish.
 
 use std::process::Command;
 
@@ -90,13 +90,8 @@ fn bash_completes_names_and_commands() {
     completes(terminal, "ready> ");
 }
 
-/// Zsh and fish are asked where they are installed.
 #[test]
 fn zsh_completes_names_and_commands() {
-    if !is_installed("zsh") {
-        println!("zsh is not installed: its completions were not run");
-        return;
-    }
     let host = host();
     let mut terminal = shell(&host, &["zsh", "-f", "-i"]);
     let directory = repository().join("contrib/completions").display().to_string();
@@ -108,15 +103,14 @@ fn zsh_completes_names_and_commands() {
 
 #[test]
 fn fish_completes_names_and_commands() {
-    if !is_installed("fish") {
-        println!("fish is not installed: its completions were not run");
-        return;
-    }
     let host = host();
     let prompt = "function fish_prompt; echo 'ready> '; end";
     let terminal = shell(
         &host,
         &[
+            // Fish wants a controlling terminal.
+            "setsid",
+            "--ctty",
             "fish",
             "--no-config",
             "-i",
@@ -127,9 +121,4 @@ fn fish_completes_names_and_commands() {
         ],
     );
     completes(terminal, "ready> ");
-}
-
-fn is_installed(name: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap();
-    std::env::split_paths(&path).any(|directory| directory.join(name).exists())
 }
