@@ -76,30 +76,7 @@ kryoptic=${CARGO_TARGET_DIR:-target}/kryoptic
 [ -e "$kryoptic/release/libkryoptic_pkcs11.so" ] || echo "building Kryoptic, a token for the tests: a minute or two"
 CARGO_TARGET_DIR=$kryoptic ${CARGO:-cargo} build --quiet --locked --release --manifest-path tests/kryoptic/Cargo.toml
 
-# Quadlet generates units from psi's drop-ins. Podman has it since 4.4, and drop-ins since 5.0; Debian 13's needs
-# only libc, so it runs here without being installed.
-quadlet=${CARGO_TARGET_DIR:-target}/tools/quadlet
-fetch_quadlet() {
-    work=$(mktemp -d)
-    mirror=$(tests/mirror.sh)
-    mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$(dirname "$quadlet")"
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie main" \
-        >"$work/sources.list"
-    cat >"$work/apt.conf" <<EOF
-Dir::Etc::sourcelist "$work/sources.list";
-Dir::Etc::sourceparts "/nonexistent";
-Dir::State::lists "$work/lists";
-Dir::State::status "/dev/null";
-Dir::Cache "$work/cache";
-APT::Sandbox::User "root";
-EOF
-    (
-        export APT_CONFIG="$work/apt.conf"
-        apt-get update -qq && cd "$work" && apt-get download -qq podman
-    ) && dpkg -x "$work"/podman_*.deb "$work/tree" && cp "$work/tree/usr/libexec/podman/quadlet" "$quadlet"
-    rm -rf "$work"
-}
-if [ ! -x "$quadlet" ]; then
-    echo "downloading quadlet (Debian 13's podman)"
-    fetch_quadlet
-fi
+# Quadlet generates units from psi's drop-ins since podman 5.0. Debian 13's needs only libc, so it runs here.
+tests/podmans.sh
+tools=${CARGO_TARGET_DIR:-target}/tools
+[ -x "$tools/quadlet" ] || cp "$tools/podmans/trixie/usr/libexec/podman/quadlet" "$tools/quadlet"

@@ -25,8 +25,16 @@ pub fn users() -> io::Result<Vec<User>> {
 
 /// The name of a user, if `/etc/passwd` has one.
 pub fn name_of(uid: u32) -> Option<String> {
-    let text = std::fs::read_to_string(FILE).ok()?;
-    parse(&text).find(|user| user.uid == uid).map(|user| user.name)
+    user(uid).map(|user| user.name)
+}
+
+/// The home directory of a user, if `/etc/passwd` has one.
+pub fn home_of(uid: u32) -> Option<PathBuf> {
+    user(uid).map(|user| user.home)
+}
+
+fn user(uid: u32) -> Option<User> {
+    users().ok()?.into_iter().find(|user| user.uid == uid)
 }
 
 /// Lines of `name:password:uid:gid:comment:home:shell` (passwd(5)).
@@ -61,6 +69,7 @@ mod tests {
     #[test]
     fn root_has_a_name() {
         assert_eq!(name_of(0).as_deref(), Some("root"));
+        assert_eq!(home_of(0), Some(PathBuf::from("/root")));
         assert!(users().unwrap().iter().any(|user| user.uid == 0));
     }
 }

@@ -1722,7 +1722,7 @@ _psictl() {
             return 0
             ;;
         psictl__subcmd__install)
-            opts="-h --stdout --program --help"
+            opts="-h --stdout --force --program --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

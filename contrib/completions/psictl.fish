@@ -122,6 +122,7 @@ complete -c psictl -n "__fish_psictl_using_subcommand add" -l literal -d 'Store 
 complete -c psictl -n "__fish_psictl_using_subcommand add" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c psictl -n "__fish_psictl_using_subcommand install" -l program -d 'The permanent path of psi-driver: podman copies it into every secret' -r -F
 complete -c psictl -n "__fish_psictl_using_subcommand install" -l stdout -d 'Print the drop-in instead of writing it'
+complete -c psictl -n "__fish_psictl_using_subcommand install" -l force -d 'Write the drop-in although psid could not store a secret now'
 complete -c psictl -n "__fish_psictl_using_subcommand install" -s h -l help -d 'Print help'
 complete -c psictl -n "__fish_psictl_using_subcommand login" -l retry -d 'Retry a refused login once now; too many refused logins lock the identity for every host'
 complete -c psictl -n "__fish_psictl_using_subcommand login" -l json -d 'Print JSON'

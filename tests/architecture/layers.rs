@@ -170,6 +170,8 @@ const ALLOWED_IN_DRIVER: &[(&str, &[&str])] = &[
             "client",
             "ctl",
             "ctl::args::",
+            // Two of its steps are the halves of one command.
+            "ctl::install",
             "ctl::json",
             "ctl::keys",
             "ctl::podman",

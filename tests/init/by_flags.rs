@@ -30,7 +30,7 @@ fn init_leads_from_the_package_to_a_served_secret() {
             "[7/10] make psi podman's driver for new secrets\n",
             "  $ psictl install\n",
             "[8/10] prove it: podman creates a secret through psi",
-            "  ok: it was read back byte for byte\n",
+            "  ok: podman creates new secrets with psi: one was created, looked up and removed\n",
             "[9/10] fetch the secrets into the cache\n",
             "  $ psictl cache refresh\n",
             "[10/10] register the secrets of myapp in podman\n",

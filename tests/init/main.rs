@@ -9,6 +9,7 @@
 
 mod by_flags;
 mod dialog;
+mod install;
 mod interruption;
 mod methods;
 mod mistakes;

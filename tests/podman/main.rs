@@ -7,6 +7,7 @@
 )]
 
 mod containers;
+mod containers_conf;
 mod from_python;
 mod gc;
 mod lifecycle;

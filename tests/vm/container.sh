@@ -11,8 +11,9 @@ guest 'dpkg -i /root/psid_*.deb >/dev/null 2>&1 && podman load -q -i /root/psi.t
     mkdir -p /etc/containers/systemd && cp /root/psid.container /etc/containers/systemd/
     printf "[cache]\nbackend = \"tpm\"\n" >/etc/psi/config.toml
     head -c 32 /dev/urandom | systemd-creds encrypt --with-key=tpm2 --tpm2-pcrs=7 --name=psi-cache-key - /etc/psi/cache.key
-    psictl install >/dev/null; systemctl daemon-reload'
+    systemctl daemon-reload'
 same 'before the first call' "$(guest 'systemctl is-active psid.socket psid.service' | xargs || true)" 'active inactive'
+guest 'psictl install >/dev/null'
 # Podman holds its lock of secrets while psid is started, by podman.
 guest 'printf of-the-container | timeout 60 podman secret create mine - >/dev/null' || bad 'podman secret create'
 id=$(guest 'podman secret inspect -f "{{.ID}}" mine')

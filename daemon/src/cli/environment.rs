@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use psi_common::{Paths, Scope, set_own_scope};
+use psi_common::{Paths, Scope, passwd, set_own_scope};
 
 use crate::cli::doctor::containers_conf::{Places, PodmanVersion};
 use crate::keys::credential::{self, Creds};
@@ -53,17 +53,16 @@ pub(super) fn variable(name: &str) -> Option<String> {
 /// The paths of podman's config, by podman's variables.
 pub(super) fn podman_config_places(podman: PodmanVersion) -> Places {
     let path = |name| variable(name).map(PathBuf::from);
-    let home = path("XDG_CONFIG_HOME").or_else(|| Some(path("HOME")?.join(".config")));
     let uid = match Scope::of_this_process() {
         Scope::System => 0,
         Scope::User { uid } => uid,
     };
-    // Before podman 5, root has no config in its home directory.
-    let has_own = podman >= PodmanVersion(5, 0, 0) || uid != 0;
+    let home = || path("HOME").or_else(|| passwd::home_of(uid));
+    let config = path("XDG_CONFIG_HOME").or_else(|| Some(home()?.join(".config")));
     Places {
         podman,
         uid,
-        user: home.filter(|_| has_own).map(|home| home.join("containers")),
+        user: config.map(|config| config.join("containers")),
         only: path("CONTAINERS_CONF"),
         last: path("CONTAINERS_CONF_OVERRIDE"),
         root: "/".into(),

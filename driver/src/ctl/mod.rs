@@ -29,6 +29,7 @@ mod podman;
 mod progress;
 mod psid;
 mod quadlet;
+mod random;
 mod restore;
 mod seal;
 mod setup;

@@ -12,8 +12,9 @@ use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{geteuid, getpid, getppid};
-use psi_common::{Exit, Paths};
+use psi_common::{Exit, Finding, Paths, Problem};
 
+use crate::ctl::podman::{About, Commands};
 use crate::error::CliError;
 
 /// Runs psid with this process's stdin, stdout and stderr. Its exit status becomes this command's, and psid prints the
@@ -56,6 +57,25 @@ pub(super) fn output(paths: &Paths, args: &[impl AsRef<OsStr>]) -> Result<Vec<u8
         Some(line) => Err(CliError::without_remedy(Exit::BadInput, line)),
         None => Err(unknown_status(output.status)),
     }
+}
+
+/// The findings of `psid doctor`, which works without a daemon.
+pub(super) fn findings(paths: &Paths, commands: &Commands, podman: Option<&About>) -> Vec<Finding> {
+    let mut args = vec!["doctor".to_owned(), "--program".into()];
+    args.push(commands.program().display().to_string());
+    if let Some(podman) = podman {
+        args.extend(["--podman".into(), podman.version.clone()]);
+    }
+    let failed =
+        |problem: Problem| vec![Finding::error(problem.what, problem.remedy).of("psid-doctor")];
+    let output = match output(paths, &args) {
+        Ok(output) => output,
+        Err(failure) => return failed(failure.into_problem()),
+    };
+    serde_json::from_slice(&output).unwrap_or_else(|_| {
+        let what = "the output of `psid doctor` is not understood";
+        failed(Problem::new(what, "install the psid of this psictl's version"))
+    })
 }
 
 fn command(paths: &Paths, args: &[impl AsRef<OsStr>]) -> Command {

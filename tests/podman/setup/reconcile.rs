@@ -207,12 +207,12 @@ fn value_invalid_for_a_variable_is_reported_with_the_remedy() {
         let line = output.lines().find(|line| line.contains(&format!("myapp--{key}: "))).unwrap();
         assert!(line.contains(why) && line.contains(&format!("add \"{key}\" to mount")), "{line}");
     }
-    assert_eq!(output.matches("warning: ").count(), 2, "{output}");
+    assert_eq!(output.matches("  warning: ").count(), 2, "{output}");
     let mut workloads = workload("myapp", &[("/myapp", false)]);
     workloads += "mount = [\"NUL\", \"BIG\"]\n";
     host.reconfigure(&workloads);
     let printed = host.setup(&[]).text();
-    assert!(!printed.contains("warning: ") && printed.contains("wrote "), "{printed}");
+    assert!(!printed.contains("  warning: ") && printed.contains("wrote "), "{printed}");
     let files = "cp /run/secrets/NUL /run/secrets/BIG /out/";
     let secrets =
         ["NUL", "BIG"].map(|key| format!("--secret=myapp--{key},type=mount,target={key}"));

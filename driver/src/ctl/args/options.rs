@@ -33,6 +33,9 @@ pub(crate) struct InstallOptions {
     /// Print the drop-in instead of writing it
     #[arg(long)]
     pub(crate) stdout: bool,
+    /// Write the drop-in although psid could not store a secret now
+    #[arg(long)]
+    pub(crate) force: bool,
     /// The permanent path of psi-driver: podman copies it into every secret
     #[arg(long, value_name = "PATH", default_value = "/usr/bin/psi-driver")]
     pub(crate) program: PathBuf,

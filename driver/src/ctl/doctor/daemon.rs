@@ -1,36 +1,15 @@
 //! The findings of psid: of `psid doctor` about config, files and credentials, and of the running daemon.
 
-use psi_common::{Finding, Paths, Problem};
+use psi_common::{Finding, Problem};
 use psi_proto::v1::{ProviderStatus, StatusResponse, Tristate};
 
 use super::named;
 use super::secrets::Inventory;
-use crate::ctl::podman::{About, Commands};
-use crate::ctl::psid;
 use crate::ctl::wording::counted;
 use crate::error::CliError;
 
 /// Causes of a degradation that make lookups or stores fail now.
 const FAILING_NOW: [&str; 2] = ["registry-unreadable", "state-directory"];
-
-/// The findings of `psid doctor`, which works without a daemon.
-pub(super) fn of_psid(paths: &Paths, commands: &Commands, podman: Option<&About>) -> Vec<Finding> {
-    let mut args = vec!["doctor".to_owned(), "--program".into()];
-    args.push(commands.program().display().to_string());
-    if let Some(podman) = podman {
-        args.extend(["--podman".into(), podman.version.clone()]);
-    }
-    let failed =
-        |problem: Problem| vec![Finding::error(problem.what, problem.remedy).of("psid-doctor")];
-    let output = match psid::output(paths, &args) {
-        Ok(output) => output,
-        Err(failure) => return failed(failure.into_problem()),
-    };
-    serde_json::from_slice(&output).unwrap_or_else(|_| {
-        let what = "the output of `psid doctor` is not understood";
-        failed(Problem::new(what, "install the psid of this psictl's version"))
-    })
-}
 
 /// The findings of the running daemon.
 pub(super) fn running(

@@ -112,9 +112,7 @@ fn is_in_ram(directory: &Path) -> bool {
 
 /// Podman before 5.3 shows the values of secret variables in `podman inspect`.
 fn shown(about: &About, using: &[&Container]) -> Option<Finding> {
-    let mut numbers = about.version.split(['.', '-']).map(|number| number.parse().unwrap_or(0_u32));
-    let version = (numbers.next()?, numbers.next()?);
-    (version < (5, 3) && !using.is_empty()).then(|| {
+    (about.is_before(5, 3) && !using.is_empty()).then(|| {
         Finding::note(
             format!(
                 "podman {} shows the values of secret variables in `podman inspect`",

@@ -17,7 +17,7 @@ use crate::client::{Client, Deadline};
 use crate::ctl::args::DoctorOptions;
 use crate::ctl::names;
 use crate::ctl::podman::{self, Commands};
-use crate::ctl::wording;
+use crate::ctl::{install, psid, wording};
 use crate::error::CliError;
 use crate::stdio;
 use secrets::Inventory;
@@ -34,12 +34,13 @@ pub(crate) fn run(paths: &Paths, options: &DoctorOptions) -> Result<(), CliError
     let status = Client::new(paths, Deadline::Probe).status(false);
     let inventory = Inventory::load(paths, &status);
     let running = daemon::running(&status, &inventory);
-    let mut findings = daemon::of_psid(paths, &commands, about.as_ref().ok());
+    let mut findings = psid::findings(paths, &commands, about.as_ref().ok());
     findings
         .retain(|finding| finding.cause != "rekey" || running.iter().all(|it| it.cause != "rekey"));
     findings.extend(running);
     let workloads = Workloads::load(paths, &quadlets, &status);
     findings.extend(inventory.findings(&commands, &workloads));
+    findings.extend(inventory.left_by_install().filter(|_| !install::is_running(paths)));
     let containers = podman::containers().unwrap_or_else(|failure| {
         findings.push(of_podman(failure, Finding::warning));
         Vec::new()

@@ -11,6 +11,7 @@ use psi_proto::v1::{Registration, RegistrationKind, StatusResponse};
 use super::named;
 use super::workloads::Workloads;
 use crate::client::{Client, Deadline};
+use crate::ctl::install;
 use crate::ctl::podman::{self, Commands, Secret, Secrets};
 use crate::ctl::wording::counted;
 use crate::error::CliError;
@@ -273,10 +274,28 @@ impl Inventory {
 
     /// Registrations that this podman does not have. Other stores may have them, which gc checks. If podman has none of
     /// them, it probably uses another store or lost its record.
+    /// The secrets by which an install that was interrupted tested psid and podman.
+    pub(super) fn left_by_install(&self) -> Option<Finding> {
+        let trials = self.registered.iter().flat_map(BTreeMap::keys);
+        let trials = trials.map(SecretId::as_str).filter(|id| install::is_trial(id));
+        let probes = self.secrets.iter().map(|secret| secret.name.as_str());
+        let left: Vec<&str> = trials.chain(probes.filter(|name| podman::is_probe(name))).collect();
+        (!left.is_empty()).then(|| {
+            let what = format!(
+                "a `psictl install` that was interrupted left {}: {}",
+                counted(left.len(), "secret"),
+                named(left.iter().copied())
+            );
+            Finding::warning(what, "`psictl install` removes them").of("install-interrupted")
+        })
+    }
+
     fn orphans(&self) -> Option<Finding> {
         let registered = self.registered.as_ref().filter(|_| self.has_podman)?;
         let known: BTreeSet<SecretId> = podman::ids(self.secrets.iter());
-        let orphans = registered.keys().filter(|id| !known.contains(id)).count();
+        let registered: Vec<SecretId> =
+            registered.keys().copied().filter(|id| !install::is_trial(id.as_str())).collect();
+        let orphans = registered.iter().filter(|id| !known.contains(id)).count();
         if orphans == 0 {
             return None;
         }

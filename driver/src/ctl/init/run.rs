@@ -18,7 +18,8 @@ use super::report::{Report, StepState};
 use super::{Session, next, service};
 use crate::client::{Client, Deadline, wait};
 use crate::ctl::args::Backend;
-use crate::ctl::{podman, seal};
+use crate::ctl::install::Installer;
+use crate::ctl::seal;
 use crate::error::CliError;
 
 /// How long psid may take to answer after systemd started it: a TPM takes seconds.
@@ -88,10 +89,11 @@ fn execute(session: &Session<'_>, goal: &Goal, step: &InitStep, report: &Report)
         StepKind::Open => plain(open(session, goal)),
         StepKind::MakeKey => plain(make_key(session, goal)),
         StepKind::Start => plain(start(session, goal, report)),
-        StepKind::Install => of_psictl(session, &["install"], true),
-        StepKind::Prove => plain(
-            podman::probe(&session.host.commands).map(|()| "it was read back byte for byte".into()),
-        ),
+        StepKind::Install => plain(installer(session).and_then(|installer| {
+            installer.check_store()?;
+            installer.write()
+        })),
+        StepKind::Prove => plain(installer(session).and_then(|installer| installer.prove())),
         StepKind::Refresh => of_psictl(session, &["cache", "refresh"], false),
         StepKind::Register => of_psictl(session, &["setup"], true),
         StepKind::StartWorkloads => plain(session.start_workloads(&goal.settings)),
@@ -353,6 +355,10 @@ fn not_started(session: &Session<'_>, why: CliError) -> CliError {
     }
     let what = format!("systemd does not run here, and no psid with this config does: {why}");
     CliError::new(Exit::NoDaemon, what, "start `psid`, then run `psictl init` again")
+}
+
+fn installer<'a>(session: &'a Session<'_>) -> Result<Installer<'a>, CliError> {
+    Installer::lock(session.paths, &session.host.commands)
 }
 
 /// A step that is a command of psictl's own.

@@ -27,7 +27,7 @@ pub(crate) use commands::Commands;
 pub(crate) use directory::Directory;
 pub(crate) use file_driver::FileDriver;
 pub(crate) use lookup::resolve;
-pub(crate) use probe::probe;
+pub(crate) use probe::{ProbeFailure, is_probe, probe, remove_probes};
 pub(crate) use record::{
     OfDriver, Record, STORE_IN_HOME, homes, nameless, record_in_home, record_of,
 };
@@ -74,6 +74,14 @@ pub(crate) struct About {
     /// The directory of its containers, images and secrets.
     pub(crate) graph_root: PathBuf,
     pub(crate) version: String,
+}
+
+impl About {
+    /// Whether it is older than this version.
+    pub(crate) fn is_before(&self, major: u32, minor: u32) -> bool {
+        let mut numbers = self.version.split(['.', '-']).map(|number| number.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < (major, minor)
+    }
 }
 
 /// What a container says about secrets.
@@ -124,6 +132,13 @@ fn unrecognized(answer: &Value) -> CliError {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn is_before_compares_numbers() {
+        let about = |version: &str| About { graph_root: PathBuf::new(), version: version.into() };
+        assert!(about("4.3.1").is_before(5, 0) && about("5.4.2").is_before(5, 10));
+        assert!(!about("5.0.0-dev").is_before(5, 0) && !about("10.0.0").is_before(5, 3));
+    }
 
     #[test]
     fn unrecognized_output_is_reported_in_one_line() {

@@ -9,6 +9,7 @@ use psi_proto::v1::StoreKind;
 
 use super::reconcile::{Action, ActualState, Plan, Step, UnlistedSecret};
 use super::systemd::{self, Reload};
+use super::unit_of;
 use crate::client::{Client, Deadline};
 use crate::ctl::files;
 use crate::ctl::podman::{self, Store, ids};
@@ -35,6 +36,8 @@ pub(super) struct Applied {
     pub(super) failed: BTreeMap<String, String>,
     /// Whether systemd has read the drop-ins.
     pub(super) reload: Reload,
+    /// Which of the workloads' units systemd has; `None` if it was not asked.
+    pub(super) units: Option<BTreeSet<String>>,
     /// The secrets that podman created.
     created: BTreeSet<String>,
 }
@@ -54,7 +57,12 @@ pub(super) fn apply(
         applied.write_drop_in(found, plan, prune);
     }
     if !applied.drop_ins.is_empty() {
-        applied.reload = systemd::reload(Scope::of_this_process());
+        let scope = Scope::of_this_process();
+        applied.reload = systemd::reload(scope);
+        if applied.reload == Reload::Done {
+            let units: Vec<String> = plans.iter().map(|plan| unit_of(&plan.name)).collect();
+            applied.units = systemd::existing(scope, &units);
+        }
     }
     if prune {
         applied.remove(plans)?;
@@ -146,7 +154,7 @@ impl Applied {
             return;
         }
         let stale_ids = ids(stale.iter().filter_map(|name| found.secrets.only(name)));
-        let store = Store::of(&found.graph_root);
+        let store = Store::of(&found.podman.graph_root);
         let corrected = store.hand_to_psi(&stale_ids, &found.commands);
         match corrected {
             Ok(corrected) => self.podman_writes += usize::from(!corrected.is_empty()),

@@ -62,6 +62,12 @@ impl DropIn {
         all.filter(|(_, drop_in)| matches!(drop_in.present, Present::Ours(_))).collect()
     }
 
+    /// The quadlet that it extends, in the same directory.
+    pub(in crate::ctl) fn quadlet(&self) -> PathBuf {
+        // NAME.container of NAME.container.d/50-psi.conf
+        self.path.parent().unwrap_or(&self.path).with_extension("")
+    }
+
     /// The text of the file, if psi wrote it.
     pub(super) fn text(&self) -> &str {
         match &self.present {

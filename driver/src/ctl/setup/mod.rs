@@ -10,6 +10,7 @@ mod drop_in;
 mod json_report;
 mod reconcile;
 mod report;
+mod restart;
 mod systemd;
 
 use std::fs::{self, File};
@@ -103,9 +104,9 @@ fn look(
     let status = client.status(false)?;
     let has_backend = !status.backend.is_empty();
     drop(client);
-    let graph_root = podman::about()?.graph_root;
-    let nameless = podman::nameless(&graph_root).map_err(|cause| {
-        let doing = format!("reading podman's record in {}", graph_root.display());
+    let podman = podman::about()?;
+    let nameless = podman::nameless(&podman.graph_root).map_err(|cause| {
+        let doing = format!("reading podman's record in {}", podman.graph_root.display());
         CliError::io(&doing, &cause, "run it again, as podman's user")
     })?;
     let mut drop_ins = DropIn::all_written_by_psi(quadlets);
@@ -118,7 +119,7 @@ fn look(
         registered: by_id(registered),
         secrets: podman::secrets()?,
         nameless,
-        graph_root,
+        podman,
         drop_ins,
         commands,
         has_backend,
@@ -145,10 +146,10 @@ fn by_id(
 /// Reports podman's names to psid, as hints for people and for gc.
 fn report_names(paths: &Paths, found: &ActualState, applied: &Applied) {
     if !applied.has_created() {
-        return names::report_secrets(paths, &found.secrets, &found.graph_root);
+        return names::report_secrets(paths, &found.secrets, &found.podman.graph_root);
     }
     if let Ok(secrets) = podman::secrets() {
-        names::report_secrets(paths, &secrets, &found.graph_root);
+        names::report_secrets(paths, &secrets, &found.podman.graph_root);
     }
 }
 

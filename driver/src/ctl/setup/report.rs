@@ -1,15 +1,11 @@
 //! What a setup did or would do, as text. It has names and places, never a value.
 
-use std::collections::BTreeSet;
-
-use psi_common::Scope;
-
 use super::apply::Applied;
 use super::drift::{self, Class, Classified, Drift};
 use super::drop_in;
 use super::reconcile::{Action, ActualState, Plan};
 use super::systemd::Reload;
-use super::{json_report, unit_of};
+use super::{json_report, restart};
 use crate::ctl::args::SetupOptions;
 use crate::ctl::wording::{counted, named};
 
@@ -142,7 +138,7 @@ pub(super) fn run(
         }
         Reload::Done | Reload::NotNeeded => String::new(),
     };
-    text += &restarts(plans, applied);
+    text += &restart::advice(found, plans, applied);
     text + &match (applied.podman_writes, applied.psid_writes) {
         (0, 0) if applied.drop_ins.is_empty() => "nothing to do\n".into(),
         (podman, psid) => {
@@ -192,17 +188,4 @@ fn kept_unlisted(plan: &Plan, applied: &Applied) -> Vec<String> {
             None => format!("{names} no longer listed, but kept; --prune removes them"),
         },
     }]
-}
-
-/// The command that applies changed drop-ins: a quadlet unit reads its secrets when it starts.
-fn restarts(plans: &[Plan], applied: &Applied) -> String {
-    let written: BTreeSet<_> = applied.drop_ins.iter().collect();
-    let changed =
-        plans.iter().filter(|plan| written.contains(&plan.drop_in.path) && !plan.is_removed);
-    let units: Vec<String> = changed.map(|plan| unit_of(&plan.name.replace('@', "@*"))).collect();
-    if units.is_empty() {
-        return String::new();
-    }
-    let user = if Scope::of_this_process() == Scope::System { "" } else { " --user" };
-    format!("to apply the change: systemctl{user} restart {}\n", units.join(" "))
 }

@@ -1,7 +1,8 @@
 //! `systemctl daemon-reload`, at which quadlet generates units from the drop-ins.
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use psi_common::Scope;
 
@@ -24,17 +25,40 @@ impl Reload {
     }
 }
 
+/// Those of the units that systemd has files of, also generated ones; `None` if it does not answer.
+pub(super) fn existing(scope: Scope, units: &[String]) -> Option<BTreeSet<String>> {
+    let units = units.iter().map(String::as_str).collect::<Vec<_>>();
+    let args =
+        [manager(scope), &["list-unit-files", "--no-legend", "--full", "--"], &units].concat();
+    // It fails if it has none of them.
+    let output = systemctl(&args).ok().filter(|output| output.stderr.is_empty())?;
+    let listed = String::from_utf8(output.stdout).ok()?;
+    Some(
+        listed
+            .lines()
+            .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
+            .collect(),
+    )
+}
+
+fn manager(scope: Scope) -> &'static [&'static str] {
+    match scope {
+        Scope::System => &[],
+        Scope::User { .. } => &["--user"],
+    }
+}
+
+fn systemctl(args: &[&str]) -> std::io::Result<Output> {
+    Command::new("systemctl").args(args).stdin(Stdio::null()).output()
+}
+
 /// Reloads the units of the scope's systemd.
 pub(super) fn reload(scope: Scope) -> Reload {
     if !Path::new("/run/systemd/system").is_dir() {
         return Reload::NoSystemd;
     }
-    let args: &[&str] = match scope {
-        Scope::System => &["daemon-reload"],
-        Scope::User { .. } => &["--user", "daemon-reload"],
-    };
-    let output = Command::new("systemctl").args(args).stdin(Stdio::null()).output();
-    let why = match output {
+    let args = [manager(scope), &["daemon-reload"]].concat();
+    let why = match systemctl(&args) {
         Ok(output) if output.status.success() => return Reload::Done,
         Ok(output) => {
             let stderr = String::from_utf8_lossy(&output.stderr);

@@ -135,17 +135,37 @@ fn sections_and_keys_are_matched_without_case() {
 }
 
 #[test]
-fn symbolic_links_are_read_before_podman_6_only() {
+fn broken_links_stop_podman_4_only() {
     let root = tempfile::tempdir().unwrap();
     let directory = root.path().join("etc/containers/containers.conf.d");
     fs::create_dir_all(&directory).unwrap();
     let psi = root.path().join("psi.conf");
     fs::write(&psi, include_str!("../../../../../contrib/containers.conf.d/50-psi.conf")).unwrap();
     std::os::unix::fs::symlink(&psi, directory.join("50-psi.conf")).unwrap();
-    for (podman, is_read) in [(PodmanVersion(5, 8, 6), true), (PodmanVersion(6, 1, 1), false)] {
-        let root = root.path().into();
+    std::os::unix::fs::symlink("nowhere", directory.join("60-gone.conf")).unwrap();
+    fs::create_dir(directory.join("70-directory.conf")).unwrap();
+    for (podman, starts) in [("4.3.1", false), ("5.4.2", true), ("5.8.6", true), ("6.1.1", true)] {
+        let (podman, root) = (podman.parse().unwrap(), root.path().into());
         let places = Places { podman, uid: 0, user: None, only: None, last: None, root };
-        assert_eq!(check(&places, &commands()).is_empty(), is_read, "{podman}");
+        let found: Vec<_> = check(&places, &commands())
+            .into_iter()
+            .filter(|finding| finding.severity == Severity::Error)
+            .collect();
+        assert_eq!(found.is_empty(), starts, "{podman}: {found:?}");
+    }
+}
+
+#[test]
+fn check_reports_values_of_another_type_and_unknown_drivers() {
+    let late = "etc/containers/containers.conf.d/99-late.conf";
+    for (text, why) in [
+        ("secrets = 1", "its `secrets` is no table"),
+        ("[secrets]\ndriver = 1", "its `driver` of `[secrets]` is no string"),
+        ("[secrets.opts]\nlist = 1", "its `list` of `[secrets.opts]` is no string"),
+        ("[secrets]\ndriver = \"vault\"", "it has no driver 'vault'"),
+    ] {
+        let found = messages("6.1.1", &[(late, text)]);
+        assert!(found[0].contains(why), "{found:?}");
     }
 }
 
@@ -160,7 +180,10 @@ fn check_reports_a_variable_that_names_a_missing_file() {
     };
     assert!(refuses(PodmanVersion(4, 3, 1), Some("/nonexistent/c"), None));
     assert!(refuses(PodmanVersion(6, 1, 1), None, Some("/nonexistent/c")));
+    assert!(refuses(PodmanVersion(5, 4, 2), None, Some("/nonexistent/c")));
     assert!(!refuses(PodmanVersion(5, 8, 6), None, Some("/nonexistent/c")));
+    // It does not know the variable.
+    assert!(!refuses(PodmanVersion(4, 3, 1), None, Some("/nonexistent/c")));
 }
 
 /// H9

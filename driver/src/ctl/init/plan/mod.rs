@@ -261,8 +261,7 @@ impl Target<'_> {
             kind: StepKind::Prove,
             title: "prove it: podman creates a secret through psi, reads it back and removes it"
                 .into(),
-            command: "printf x | podman secret create psi-probe - && podman secret rm psi-probe"
-                .into(),
+            command: format!("psictl install{}", self.program_flags),
             done: None,
             undo: None,
         }

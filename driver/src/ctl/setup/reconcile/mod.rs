@@ -7,7 +7,7 @@ use psi_common::{Problem, SecretId};
 use psi_proto::v1::{PlannedSecret, PlannedWorkload, Registration, RegistrationKind};
 
 use super::drop_in::{self, DropIn, Lines, Present};
-use crate::ctl::podman::{self, Commands, Secret, Secrets};
+use crate::ctl::podman::{self, About, Commands, Secret, Secrets};
 
 /// The actual state of psid, podman and the drop-ins.
 pub(super) struct ActualState {
@@ -16,8 +16,7 @@ pub(super) struct ActualState {
     pub(super) secrets: Secrets,
     /// The secrets that podman does not find by name.
     pub(super) nameless: BTreeSet<SecretId>,
-    /// The directory of podman's store.
-    pub(super) graph_root: PathBuf,
+    pub(super) podman: About,
     /// The drop-ins by workload, also of workloads that are no longer in the config.
     pub(super) drop_ins: BTreeMap<String, DropIn>,
     pub(super) commands: Commands,

@@ -24,7 +24,7 @@ fn found() -> ActualState {
         registered: BTreeMap::new(),
         secrets: Secrets::default(),
         nameless: BTreeSet::new(),
-        graph_root: PathBuf::new(),
+        podman: About { graph_root: PathBuf::new(), version: "5.4.2".into() },
         drop_ins,
         commands: commands(),
         has_backend: true,

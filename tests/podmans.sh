@@ -1,0 +1,60 @@
+#!/bin/sh
+# Unpacks the podmans of several Debian releases, which are not installed: each has a tree with its libraries,
+# target/tools/podmans/RELEASE, which tests/podman/containers_conf makes the root of its processes. Stable releases are
+# required; the newest podmans come from sid and experimental, and the tests print the versions that they ran.
+set -eu
+cd "$(dirname "$0")/.."
+
+trees=${CARGO_TARGET_DIR:-target}/tools/podmans
+mirror=$(tests/mirror.sh)
+
+# RELEASE SUITE...: the newest podman of the last suite
+unpack() {
+    release=$1
+    shift
+    work=$(mktemp -d)
+    mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
+    # As Debian's base-files has it.
+    for directory in bin sbin lib lib64; do
+        mkdir -p "$work/tree/usr/$directory"
+        ln -s "usr/$directory" "$work/tree/$directory"
+    done
+    for suite in "$@"; do
+        echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
+    done >"$work/sources.list"
+    : >"$work/status"
+    cat >"$work/apt.conf" <<END
+Dir::Etc::sourcelist "$work/sources.list";
+Dir::Etc::sourceparts "/nonexistent";
+Dir::Etc::preferencesparts "/nonexistent";
+Dir::State::lists "$work/lists";
+Dir::State::status "$work/status";
+Dir::Cache "$work/cache";
+APT::Sandbox::User "root";
+APT::Install-Recommends "false";
+END
+    # dash and crun are what podman runs; uidmap is for users who are not root.
+    if APT_CONFIG="$work/apt.conf" apt-get update -qq &&
+        APT_CONFIG="$work/apt.conf" apt-get install -qq --yes --download-only -t "$suite" \
+            podman conmon crun uidmap dash >"$work/log" 2>&1; then
+        for package in "$work"/cache/archives/*.deb; do
+            dpkg-deb --fsys-tarfile "$package" | tar -x -C "$work/tree" --keep-directory-symlink \
+                --exclude './usr/share/*' --exclude './usr/lib/cni/*' --exclude './usr/lib/*/gconv/*'
+        done
+        mkdir -p "$work/tree/usr/share/containers"
+        ln -sf dash "$work/tree/bin/sh"
+        mkdir -p "$trees"
+        rm -rf "$trees/$release"
+        mv "$work/tree" "$trees/$release"
+        rm -rf "$work"
+        return
+    fi
+    echo "no podman of Debian's $release: $(grep -m 1 '^E: ' "$work/log" 2>/dev/null || echo 'apt-get update failed')" >&2
+    rm -rf "$work"
+    return 1
+}
+
+[ -e "$trees/bookworm" ] || unpack bookworm bookworm
+[ -e "$trees/trixie" ] || unpack trixie trixie
+[ -e "$trees/sid" ] || unpack sid sid || true
+[ -e "$trees/experimental" ] || unpack experimental sid experimental || true
