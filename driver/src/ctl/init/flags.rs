@@ -37,7 +37,7 @@ pub(super) fn check(options: &SetUpHostOptions) -> Result<(), CliError> {
 /// The first flag that is wrong by itself.
 fn fault(options: &SetUpHostOptions) -> Option<(&'static str, String)> {
     let (provider, key) = (&options.provider, &options.key);
-    let texts: [(&str, Option<&String>, fn(&str) -> Result<(), String>); 3] = [
+    let texts: [(&str, Option<&String>, login::TextCheck); 3] = [
         ("--api-url", provider.api_url.as_ref(), is_url),
         ("--login-url", provider.login_url.as_ref(), is_url),
         ("--token-label", key.token_label.as_ref(), is_line),

@@ -157,11 +157,14 @@ pub(super) fn of_flags(args: &ProviderArgs) -> Option<LoginMethod> {
     }
 }
 
+/// Checks the text of a flag; the error says what it must be.
+pub(super) type TextCheck = fn(&str) -> Result<(), String>;
+
 /// The first flag that is wrong by itself.
 pub(super) fn fault(args: &ProviderArgs) -> Option<(&'static str, String)> {
     let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
     let (token, certificate) = (text(&args.token_file), text(&args.certificate_file));
-    let checks: [(&str, Option<&str>, fn(&str) -> Result<(), String>); 5] = [
+    let checks: [(&str, Option<&str>, TextCheck); 5] = [
         ("--client-id", args.client_id.as_deref(), is_one_word),
         ("--identity-id", args.identity_id.as_deref(), is_one_word),
         ("--token-file", token.as_deref(), is_absolute),
