@@ -224,5 +224,5 @@ fn role_key_is_wiped_from_memory() {
     machine.instance.driver(&["get", &reference("/myapp", "A")]).ok();
     await_gone(&psid, &key);
     // The same search finds text that is in memory.
-    assert_ne!(holding(&psid, &machine.infisical.url().replace("http://", "")), [""; 0]);
+    assert_ne!(holding(&psid, machine.infisical.url().replace("http://", "")), [""; 0]);
 }
