@@ -185,9 +185,16 @@ const ALLOWED_IN_DRIVER: &[(&str, &[&str])] = &[
     // What is planned depends on what was found, and finds nothing itself.
     (
         "ctl::init::plan",
-        &["ctl::args", "ctl::init::choices", "ctl::init::host", "ctl::init::service"],
+        &[
+            "ctl::args",
+            "ctl::init::choices",
+            "ctl::init::config_text",
+            "ctl::init::host",
+            "ctl::init::service",
+        ],
     ),
     ("ctl::init::checks", &["ctl::args"]),
+    ("ctl::init::config_text", &[]),
     ("ctl::init::settings", &[]),
 ];
 

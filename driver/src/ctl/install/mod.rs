@@ -32,7 +32,7 @@ pub(crate) fn run(paths: &Paths, options: &InstallOptions) -> Result<(), CliErro
     let installer = Installer::lock(paths, &commands)?;
     let checked = installer.check_store();
     match checked {
-        Err(refusal) if !options.force => return Err(refused(refusal)),
+        Err(refusal) if !options.force => Err(refused(refusal)),
         Err(refusal) => {
             let note = format!(
                 "psid could not store a secret now, and podman's config changes all the same (--force): {refusal}"
