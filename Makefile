@@ -10,7 +10,7 @@ CARGO   ?= cargo
 MUSL    := $(shell uname -m)-unknown-linux-musl
 DIST    := target/dist
 
-.PHONY: all build deb rpm image debug deps demo-deps demo test vm-test vm-host chaos bench bench-programs budget fuzz lint deny generate install clean
+.PHONY: all build deb rpm image debug deps demo-deps demo test test-podmans vm-test vm-host chaos bench bench-programs budget fuzz lint deny generate install clean
 
 all: build
 
@@ -52,6 +52,11 @@ debug:
 ## background ignores.
 test: deps debug
 	env --default-signal=INT,QUIT $(CARGO) test --locked --workspace --all-targets
+
+## Where new secrets go, by every podman that Debian has: 4.3 to the one of experimental.
+test-podmans: deps debug
+	tests/podmans.sh all
+	$(CARGO) test --locked -p psi-tests --test podman containers_conf
 
 ## psid under each fault in turn, then under random ones for MINUTES, with 32 clients that look up all the time.
 ## The table is target/chaos.md; SEED repeats a run; ONLY="one directory" selects faults by their names.

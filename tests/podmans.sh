@@ -1,7 +1,7 @@
 #!/bin/sh
 # Unpacks the podmans of several Debian releases, which are not installed: each has a tree with its libraries,
-# target/tools/podmans/RELEASE, which tests/podman/containers_conf makes the root of its processes. Stable releases are
-# required; the newest podmans come from sid and experimental, and the tests print the versions that they ran.
+# target/tools/podmans/RELEASE, which tests/podman/containers_conf makes the root of its processes. By itself the stable
+# releases, which the tests require; `podmans.sh all` also the newest podmans, of sid and experimental.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -56,5 +56,6 @@ END
 
 [ -e "$trees/bookworm" ] || unpack bookworm bookworm
 [ -e "$trees/trixie" ] || unpack trixie trixie
-[ -e "$trees/sid" ] || unpack sid sid || true
-[ -e "$trees/experimental" ] || unpack experimental sid experimental || true
+[ "${1:-}" = all ] || exit 0
+[ -e "$trees/sid" ] || unpack sid sid
+[ -e "$trees/experimental" ] || unpack experimental sid experimental

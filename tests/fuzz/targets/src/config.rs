@@ -29,7 +29,11 @@ fn file(text: &str) {
         Err(error) => return assert_named(&error, text),
     };
     let commented = parse(&format!("{text}\n# a comment\n")).unwrap();
-    assert_eq!(format!("{commented:?}"), format!("{config:?}"));
+    // The fingerprint is that of the text.
+    let content = |config: &Config| {
+        format!("{config:?}").rsplit_once(", fingerprint: ").unwrap().0.to_owned()
+    };
+    assert_eq!(content(&commented), content(&config));
     // An unknown key at the end of the file is refused with its own line.
     let lines = text.matches('\n').count() + 1;
     let error = parse(&format!("{text}\n[no_such_table]\n")).unwrap_err();

@@ -29,7 +29,7 @@ pub(crate) const CLIENT_SECRET: &str = "canary-client-secret";
 /// The value of every secret.
 pub(crate) const VALUE: &[u8] = b"the value";
 
-const CONFIG: &str = r#"
+pub(crate) const CONFIG: &str = r#"
 [cache]
 backend = "tpm"
 [providers.infisical]

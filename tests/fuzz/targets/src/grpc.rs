@@ -77,6 +77,7 @@ impl Psid {
             Creds::Child(Scope::System),
         );
         let config = fixture::config();
+        std::fs::write(&environment.paths.config, fixture::CONFIG).unwrap();
         let listening = listener::listen(&environment.paths.socket, &config.access).unwrap();
         let daemon = build::runtime(&config, &environment);
         let stop = CancellationToken::new();
