@@ -239,14 +239,18 @@ pub(crate) fn token_of_psi(host: &StagedHost) -> (Token, String) {
     (token, exports)
 }
 
+/// A command that sets variables before it runs another one.
+pub(super) fn with_exports(exports: &str, command: Vec<String>) -> Vec<String> {
+    let shell = ["sh".to_owned(), "-c".into(), format!("{exports} exec \"$@\""), "sh".into()];
+    shell.into_iter().chain(command).collect()
+}
+
 #[test]
 fn token_holds_the_key_of_the_cache() {
     let host = StagedHost::new();
     let (_token, exports) = token_of_psi(&host);
     let pin = host.file("pin", PIN);
-    let mut flags =
-        vec!["sh".to_owned(), "-c".into(), format!("{exports} exec \"$@\""), "sh".into()];
-    flags.extend(host.flags());
+    let flags = with_exports(&exports, host.flags());
     let module = Token::kryoptic_module().display().to_string();
     let more = [
         "--backend",

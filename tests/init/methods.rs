@@ -9,7 +9,7 @@ use psi_harness::{
     FakeInfisical, IDENTITY, PIN, PROJECT, TerminalSession, Token, directory_holds, seed,
 };
 
-use super::by_flags::token_of_psi;
+use super::by_flags::{token_of_psi, with_exports};
 use super::staged_host::{StagedHost, With, about, assert_in_order, secrets};
 
 /// The flags of each method, what they write, and the flags that are missing without them.
@@ -220,9 +220,7 @@ fn certificate_with_a_key_on_the_token_leads_to_a_served_secret() {
     certified.ca.certify(&public, CLIENT, &certified.ca.path("client.pem"));
     certified.install_certificate();
     let pin = host.file("pin", PIN);
-    let mut flags =
-        vec!["sh".to_owned(), "-c".into(), format!("{exports} exec \"$@\""), "sh".into()];
-    flags.extend(certified.flags());
+    let flags = with_exports(&exports, certified.flags());
     let module = Token::kryoptic_module().display().to_string();
     let more = [
         "--private-key-label",

@@ -82,6 +82,21 @@ const EXPECTED: [&str; 9] = [
     "== forced\n",
 ];
 
+/// Asserts that removals were refused until they were forced or nothing depended on the package.
+#[track_caller]
+fn assert_removed_when_forced_only(text: &str) {
+    assert_in_order(text, &EXPECTED);
+    assert_in_order(
+        text,
+        &[
+            "== forced\n",
+            "== gone not installed\n",
+            "== without dependents\n",
+            "== gone not installed\n",
+        ],
+    );
+}
+
 #[test]
 fn dpkg_removes_nothing_that_secrets_depend_on() {
     let built = built();
@@ -96,16 +111,7 @@ fn dpkg_removes_nothing_that_secrets_depend_on() {
         new.display()
     );
     let text = tell(&functions);
-    assert_in_order(&text, &EXPECTED);
-    assert_in_order(
-        &text,
-        &[
-            "== forced\n",
-            "== gone not installed\n",
-            "== without dependents\n",
-            "== gone not installed\n",
-        ],
-    );
+    assert_removed_when_forced_only(&text);
     assert!(text.contains("pre-removal script subprocess returned error exit status 1"), "{text}");
 }
 
@@ -155,15 +161,6 @@ fn rpm_removes_nothing_that_secrets_depend_on() {
         new.display()
     );
     let text = tell(&functions);
-    assert_in_order(&text, &EXPECTED);
-    assert_in_order(
-        &text,
-        &[
-            "== forced\n",
-            "== gone not installed\n",
-            "== without dependents\n",
-            "== gone not installed\n",
-        ],
-    );
+    assert_removed_when_forced_only(&text);
     assert!(text.contains("%preun(psid-9.8.7"), "{text}");
 }

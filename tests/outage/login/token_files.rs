@@ -123,9 +123,7 @@ fn expired_token_is_reported_and_evicts_nothing() {
     each(|method| {
         let machine = Machine::of(method, &secrets());
         let psid = machine.instance.start();
-        machine.instance.driver(&["store"]).id(id(1)).stdin(reference("/myapp", "A")).ok();
-        machine.instance.driver(&["lookup"]).id(id(1)).ok();
-        psid.await_generation_after(0);
+        machine.instance.persist_reference(&psid);
         psid.terminate();
         machine.give_token(&json!({"lifetimeSeconds": -1}));
         machine.infisical.clear_log();
