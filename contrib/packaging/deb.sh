@@ -48,7 +48,7 @@ Maintainer: $maintainer
 Section: admin
 Priority: optional
 Depends: libc6 (>= ${libc#GLIBC_}), libgcc-s1, systemd (>= 252), init-system-helpers (>= 1.52)
-Recommends: podman (>= 4.3), libtss2-esys-3.0.2-0t64 | libtss2-esys-3.0.2-0, libtss2-rc0t64 | libtss2-rc0, libtss2-tcti-device0t64 | libtss2-tcti-device0
+Recommends: ca-certificates, podman (>= 4.3), libtss2-esys-3.0.2-0t64 | libtss2-esys-3.0.2-0, libtss2-rc0t64 | libtss2-rc0, libtss2-tcti-device0t64 | libtss2-tcti-device0
 Suggests: opensc, pcscd
 Installed-Size: $(du -sk --apparent-size "$root/usr" | cut -f1)
 Description: secret driver for podman that outlives an outage
