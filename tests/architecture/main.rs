@@ -8,3 +8,4 @@ mod layers;
 mod limits;
 mod modules;
 mod owners;
+mod rules;

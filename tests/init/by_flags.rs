@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use psi_harness::{CLIENT_SECRET, PIN, Token};
+use psi_harness::{CLIENT_SECRET, PIN, Token, assert_in_order};
 
-use super::staged_host::{StagedHost, about, assert_in_order};
+use super::staged_host::{StagedHost, about};
 
 #[test]
 fn init_leads_from_the_package_to_a_served_secret() {

@@ -6,11 +6,12 @@ use serde_json::json;
 
 use psi_harness::ca::{CLIENT, Ca, generate_ec_key};
 use psi_harness::{
-    FakeInfisical, IDENTITY, PIN, PROJECT, TerminalSession, Token, directory_holds, seed,
+    FakeInfisical, IDENTITY, PIN, PROJECT, TerminalSession, Token, assert_in_order,
+    directory_holds, seed,
 };
 
 use super::by_flags::{token_of_psi, with_exports};
-use super::staged_host::{StagedHost, With, about, assert_in_order, secrets};
+use super::staged_host::{StagedHost, With, about, secrets};
 
 /// The flags of each method, what they write, and the flags that are missing without them.
 #[test]

@@ -19,7 +19,7 @@ pub(crate) struct StagedHost {
     tpm: Option<Tpm>,
     /// Keeps the mount namespace.
     holder: Process,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 /// How a host differs from the usual one.
@@ -40,11 +40,11 @@ impl StagedHost {
 
     /// A host beside this Infisical.
     pub(crate) fn of(infisical: FakeInfisical, tpm: With) -> Self {
-        let folder = tempfile::Builder::new().prefix("psi-host-").tempdir_in("/tmp").unwrap();
+        let directory = tempfile::Builder::new().prefix("psi-host-").tempdir_in("/tmp").unwrap();
         let tpm = (tpm == With::Tpm).then(Tpm::start);
         let mut enter = Command::new("unshare");
         enter.args(["--mount", "--propagation", "private"]);
-        enter.arg(repository().join("tests/init/stage/enter")).arg(folder.path());
+        enter.arg(repository().join("tests/init/stage/enter")).arg(directory.path());
         enter.arg(program("psid").parent().unwrap());
         enter.args(["sh", "-c", "echo entered; exec sleep infinity"]);
         enter
@@ -59,7 +59,7 @@ impl StagedHost {
             holder.wait();
             panic!("the stage was not set (it takes overlayfs and root): {}", holder.stderr());
         }
-        Self { infisical, tpm, holder, folder }
+        Self { infisical, tpm, holder, directory }
     }
 
     /// A command inside the host.
@@ -106,7 +106,7 @@ impl StagedHost {
 
     /// A file that is at this path inside the host too: /tmp is shared.
     pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
-        // The folder itself is covered by a mount inside.
+        // The directory itself is covered by a mount inside.
         let path = PathBuf::from(self.files_prefix() + name);
         fs::write(&path, text).unwrap();
         path
@@ -114,7 +114,7 @@ impl StagedHost {
 
     /// What the paths of [`Self::file`] begin with.
     pub(crate) fn files_prefix(&self) -> String {
-        format!("{}-", self.folder.path().display())
+        format!("{}-", self.directory.path().display())
     }
 
     /// The flags of an admin who knows everything.
@@ -206,18 +206,6 @@ fn device(tpm: Option<&Tpm>) -> OsString {
     match tpm {
         Some(tpm) => tpm.device().into(),
         None => "device:/dev/null-tpm".into(),
-    }
-}
-
-/// Whether a text has these lines in this order, with others between them.
-#[track_caller]
-pub(crate) fn assert_in_order(text: &str, parts: &[&str]) {
-    let mut rest = text;
-    for part in parts {
-        let Some(at) = rest.find(part) else {
-            panic!("'{part}' is not there, or not after the others:\n{text}")
-        };
-        rest = &rest[at + part.len()..];
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::built;
 use super::packages::{deb, rpm};
-use psi_harness::{Outcome, repository, run};
+use psi_harness::{Outcome, assert_in_order, repository, run};
 
 /// What both packages do. `install`, `upgrade`, `remove` and `version` are shell functions.
 const STORY: &str = r#"
@@ -59,15 +59,6 @@ fn tell(functions: &str) -> String {
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success(), "{}: {text}", output.status);
     text
-}
-
-#[track_caller]
-fn assert_in_order(text: &str, parts: &[&str]) {
-    let mut rest = text;
-    for part in parts {
-        let at = rest.find(part).unwrap_or_else(|| panic!("no '{part}' there:\n{text}"));
-        rest = &rest[at + part.len()..];
-    }
 }
 
 const EXPECTED: [&str; 9] = [

@@ -7,7 +7,8 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use psi_harness::{
-    CLIENT_SECRET, Config, FakeInfisical, Instance, copy_program, one_line, program, run,
+    CLIENT_SECRET, Config, FakeInfisical, Instance, assert_in_order, copy_program, one_line,
+    program, run,
 };
 
 fn check(instance: &Instance, args: &[&str]) -> (i32, String, String) {
@@ -132,8 +133,8 @@ psid=$2; set +e
 "#;
 
 fn on_host(config: &str, script: &str) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("config.toml");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.toml");
     fs::write(&path, config).unwrap();
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", &format!("{HOST}exec 2>&1\n{script}"), "sh"]);
@@ -144,14 +145,17 @@ fn on_host(config: &str, script: &str) -> String {
     outcome.stdout_text()
 }
 
+/// A config with `ca_cert`, a file that psid reads.
+fn config_with_ca() -> String {
+    let config = Config::of(&FakeInfisical::with(&json!({}))).to_string();
+    config.replace("api_url", "ca_cert = \"/etc/psi/ca.pem\"\napi_url")
+}
+
 /// Root could read everything: its check becomes psid's user, and looks behind the unit's sandbox.
 #[test]
 fn check_by_root_meets_what_psid_will_meet() {
-    let infisical = FakeInfisical::with(&json!({}));
-    let config = Config::of(&infisical).to_string();
-    let config = config.replace("api_url", "ca_cert = \"/etc/psi/ca.pem\"\napi_url");
-    let told = on_host(
-        &config,
+    let output = on_host(
+        &config_with_ca(),
         r#"
         echo ca >/etc/psi/ca.pem; chown 0:991 /etc/psi/ca.pem; chmod 0640 /etc/psi/ca.pem
         chmod 0600 /etc/psi/config.toml; $psid check; echo $?
@@ -163,21 +167,20 @@ fn check_by_root_meets_what_psid_will_meet() {
         sed -i s,/etc/psi/ca.pem,/root/ca.pem, /etc/psi/config.toml; $psid check; echo $?
         true"#,
     );
-    let mut rest = told.as_str();
-    for expected in [
-        "psid's user psi cannot read /etc/psi/config.toml: Permission denied",
-        "`chown root:psi /etc/psi/config.toml && chmod 0640 /etc/psi/config.toml`",
-        "65\n",
-        "\"what\": \"psid's user psi cannot read /etc/psi/config.toml",
-        "/etc/psi/config.toml is good\n0\n",
-        "psid's user cannot read /etc/psi/infisical-client-secret.cred",
-        "65\n",
-        "ca_cert names /root/ca.pem, which psid.service does not see (ProtectHome=yes)",
-        "65\n",
-    ] {
-        let (_, after) = rest.split_once(expected).unwrap_or_else(|| panic!("{expected}: {told}"));
-        rest = after;
-    }
+    assert_in_order(
+        &output,
+        &[
+            "psid's user psi cannot read /etc/psi/config.toml: Permission denied",
+            "`chown root:psi /etc/psi/config.toml && chmod 0640 /etc/psi/config.toml`",
+            "65\n",
+            "\"what\": \"psid's user psi cannot read /etc/psi/config.toml",
+            "/etc/psi/config.toml is good\n0\n",
+            "psid's user cannot read /etc/psi/infisical-client-secret.cred",
+            "65\n",
+            "ca_cert names /root/ca.pem, which psid.service does not see (ProtectHome=yes)",
+            "65\n",
+        ],
+    );
 }
 
 /// `psictl init` checks a candidate before anything is written: not even before psid's first start is a wrong secret
@@ -186,7 +189,7 @@ fn check_by_root_meets_what_psid_will_meet() {
 fn candidate_of_root_is_checked_as_psids_user() {
     let infisical = FakeInfisical::with(&json!({}));
     let config = Config::of(&infisical).to_string();
-    let told = on_host(
+    let output = on_host(
         &config,
         &format!(
             r#"
@@ -199,19 +202,16 @@ fn candidate_of_root_is_checked_as_psids_user() {
         stat -c '%U %a %n' /run/psid /etc/psi; ls /etc/psi"#
         ),
     );
-    assert_eq!(infisical.logins(), 2, "{told}");
-    assert_eq!(told.matches("\n65\n").count(), 2, "{told}");
-    assert!(told.ends_with("\n0\npsi 700 /run/psid\nroot 755 /etc/psi\n"), "{told}");
+    assert_eq!(infisical.logins(), 2, "{output}");
+    assert_eq!(output.matches("\n65\n").count(), 2, "{output}");
+    assert!(output.ends_with("\n0\npsi 700 /run/psid\nroot 755 /etc/psi\n"), "{output}");
 }
 
 /// A drop-in may change psid's user and its sandbox: systemd's word counts.
 #[test]
 fn check_by_root_respects_drop_ins_of_the_unit() {
-    let infisical = FakeInfisical::with(&json!({}));
-    let config = Config::of(&infisical).to_string();
-    let config = config.replace("api_url", "ca_cert = \"/etc/psi/ca.pem\"\napi_url");
-    let told = on_host(
-        &config,
+    let output = on_host(
+        &config_with_ca(),
         r#"
         mkdir -p /run/systemd/system /etc/stub; PATH=/etc/stub:$PATH
         printf '#!/bin/sh\ncat /etc/stub/show\n' >/etc/stub/systemctl; chmod 0755 /etc/stub/systemctl
@@ -232,26 +232,25 @@ fn check_by_root_respects_drop_ins_of_the_unit() {
         sed -i s,/etc/psi/ca.pem,/home/psi/ca.pem, /etc/psi/config.toml; $psid check; echo $?
         show User=psi ProtectHome=tmpfs; $psid check; echo $?"#,
     );
-    let mut rest = told.as_str();
-    for expected in [
-        "ca_cert names /etc/psi/ca.pem, which psid's user cannot read",
-        "65\n",
-        "/etc/psi/config.toml is good\n0\n",
-        "which psid's user cannot read",
-        "65\n",
-        "/etc/psi/config.toml is good\n0\n",
-        "which psid.service does not see (InaccessiblePaths=-/etc/psi/ca.pem)",
-        "65\n",
-        "psid.service does not let psid write /var/lib/psi (ReadOnlyPaths=/var/lib/psi /x)",
-        "\"what\": \"psid.service does not let psid write /var/lib/psi",
-        "warning: systemd has not loaded the newest files of psid.service; `systemctl daemon-reload`",
-        "\"what\": \"systemd has not loaded the newest files",
-        "psid.service runs psid with /etc/other.toml, not with /etc/psi/config.toml",
-        "/etc/psi/config.toml is good\n0\n",
-        "ca_cert names /home/psi/ca.pem, which psid.service does not see (ProtectHome=tmpfs)",
-        "65\n",
-    ] {
-        let (_, after) = rest.split_once(expected).unwrap_or_else(|| panic!("{expected}: {told}"));
-        rest = after;
-    }
+    assert_in_order(
+        &output,
+        &[
+            "ca_cert names /etc/psi/ca.pem, which psid's user cannot read",
+            "65\n",
+            "/etc/psi/config.toml is good\n0\n",
+            "which psid's user cannot read",
+            "65\n",
+            "/etc/psi/config.toml is good\n0\n",
+            "which psid.service does not see (InaccessiblePaths=-/etc/psi/ca.pem)",
+            "65\n",
+            "psid.service does not let psid write /var/lib/psi (ReadOnlyPaths=/var/lib/psi /x)",
+            "\"what\": \"psid.service does not let psid write /var/lib/psi",
+            "warning: systemd has not loaded the newest files of psid.service; `systemctl daemon-reload`",
+            "\"what\": \"systemd has not loaded the newest files",
+            "psid.service runs psid with /etc/other.toml, not with /etc/psi/config.toml",
+            "/etc/psi/config.toml is good\n0\n",
+            "ca_cert names /home/psi/ca.pem, which psid.service does not see (ProtectHome=tmpfs)",
+            "65\n",
+        ],
+    );
 }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use psi_harness::{Instance, id, program, repository, run};
+use psi_harness::{Instance, assert_in_order, id, program, repository, run};
 
 /// A manager of its own in namespaces of its own, and the commands of `$1` while it runs.
 const MANAGER: &str = r#"
@@ -65,25 +65,24 @@ fn broken_config_fails_the_unit_and_the_next_call_finds_the_correction() {
         command.env(name, value);
     }
     let outcome = run(command, b"");
-    let told = outcome.stdout_text();
+    let output = outcome.stdout_text();
     let log = fs::read_to_string(instance.run().join("log")).unwrap_or_default();
-    let context = format!("{told}\n{}\n{log}", outcome.stderr);
+    let context = format!("{output}\n{}\n{log}", outcome.stderr);
     let line = format!("{}:2: unknown field `backend_`", instance.config().display());
-    let mut rest = told.as_str();
-    for expected in [
-        "socket 0\n",
-        "start 1\n",
-        "psid.service loaded failed failed",
-        &format!("psid cannot start with its config: {line}"),
-        "lookup 65\n",
-        &format!("psid cannot start with its config: {line}"),
-        "lookup 65\n",
-        "active\n",
-    ] {
-        let (_, after) =
-            rest.split_once(expected).unwrap_or_else(|| panic!("{expected}: {context}"));
-        rest = after;
-    }
+    eprintln!("{context}");
+    let rest = assert_in_order(
+        &output,
+        &[
+            "socket 0\n",
+            "start 1\n",
+            "psid.service loaded failed failed",
+            &format!("psid cannot start with its config: {line}"),
+            "lookup 65\n",
+            &format!("psid cannot start with its config: {line}"),
+            "lookup 65\n",
+            "active\n",
+        ],
+    );
     for property in ["NRestarts=0\n", "ActiveState=failed\n", &format!("StatusText={line}")] {
         assert!(rest.contains(property), "{property}: {context}");
     }

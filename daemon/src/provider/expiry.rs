@@ -42,7 +42,7 @@ pub struct CredentialExpiry {
 pub(crate) enum Urgency {
     /// Not yet.
     None,
-    /// Soon: an admin is told, and nothing is wrong.
+    /// Soon: a notice for an admin; nothing is wrong.
     Notice,
     /// Now: psid is degraded.
     Alarm,

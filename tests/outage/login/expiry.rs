@@ -1,4 +1,4 @@
-//! Credentials that expire: an admin is told before, and psid is degraded when it is high time.
+//! Credentials that expire: a notice comes first, and psid is degraded in the last days.
 
 use std::time::Duration;
 

@@ -109,7 +109,7 @@ fn setup_without_systemd_calls_no_systemctl() {
     assert_eq!(calls(&host), "");
 }
 
-/// `psictl setup` told to restart units that no quadlet makes.
+/// `psictl setup` named units that no quadlet makes in its command to restart.
 #[test]
 fn setup_names_only_units_that_exist() {
     let both = workload("myapp", &[("/myapp", false)]) + &workload("other", &[("/myapp", false)]);

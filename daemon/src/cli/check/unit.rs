@@ -173,7 +173,7 @@ impl ServiceUnit {
     }
 }
 
-/// The `--config` of a command, as `systemctl show` prints commands. A path with blanks cannot be told from two words.
+/// The `--config` of a command, as `systemctl show` prints commands. A path with blanks cannot be distinguished from two words.
 fn config_of(command: &str) -> Option<PathBuf> {
     let (_, command) = command.split_once("argv[]=")?;
     let (command, _) = command.split_once(" ; ")?;

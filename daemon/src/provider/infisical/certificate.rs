@@ -1,4 +1,4 @@
-//! The validity of a certificate, as people are told it: the TLS library and the server verify the certificate.
+//! The validity of a certificate, for messages: the TLS library and the server verify the certificate.
 
 use std::time::SystemTime;
 
