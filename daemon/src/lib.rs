@@ -1,7 +1,7 @@
 //! psid, the daemon. Each directory is a layer and imports only the layers below it:
 //!
 //! ```text
-//! main → cli → runtime → grpc → { refresh, workloads, import, legacy } → lookup
+//! main → cli → runtime → grpc → { refresh, workloads, import, legacy, trail } → lookup
 //!      → { config, registry } → provider → keys → storage → cache → { crypto, model } → sys
 //! ```
 //!
@@ -27,6 +27,7 @@ mod grpc;
 mod import;
 mod legacy;
 mod refresh;
+mod trail;
 mod workloads;
 
 mod lookup;

@@ -224,6 +224,15 @@ pub struct StatusResponse {
     /// The cause of each sentence of `degraded`, in the same order: an identifier that does not change.
     #[prost(string, repeated, tag = "46")]
     pub degraded_causes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Calls since the start that were refused because their user may not make them.
+    #[prost(uint64, tag = "60")]
+    pub refused_calls: u64,
+    /// Records that the trail wrote since the start.
+    #[prost(uint64, tag = "61")]
+    pub trail_records: u64,
+    /// Records that the trail left out since the start, because a user had too many in a minute.
+    #[prost(uint64, tag = "62")]
+    pub trail_left_out: u64,
     /// What the key is bound to, such as "tpm2, PCRs 7"; empty without a key, and if that is unknown.
     #[prost(string, tag = "49")]
     pub key_bound_to: ::prost::alloc::string::String,
@@ -752,6 +761,9 @@ pub struct PlanRequest {
     /// Pull the sources first. Without it, the plan comes from the cache.
     #[prost(bool, tag = "1")]
     pub pull: bool,
+    /// The caller sets up what the plan lists: the trail records that. Not for a dry run.
+    #[prost(bool, tag = "2")]
+    pub setup: bool,
 }
 /// An event of a plan.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -863,6 +875,36 @@ pub struct Registration {
     /// Whether it is a literal that is unusable only because no key is open.
     #[prost(bool, tag = "7")]
     pub needs_key: bool,
+    /// The uid of the user that stored it; absent: root, or the user whose psid it is.
+    #[prost(uint32, optional, tag = "8")]
+    pub owner: ::core::option::Option<u32>,
+    /// The workloads of the config that have it.
+    #[prost(string, repeated, tag = "9")]
+    pub workloads: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// When the provider returned its value, or when the literal was stored, in milliseconds since 1970 UTC; absent
+    /// if psid has no value of it.
+    #[prost(uint64, optional, tag = "10")]
+    pub fetched_at_ms: ::core::option::Option<u64>,
+    /// When psid first saw its present value, in milliseconds since 1970 UTC; absent if psid has no value of it.
+    #[prost(uint64, optional, tag = "11")]
+    pub changed_at_ms: ::core::option::Option<u64>,
+    /// Its last lookup by id since psid started; absent if there was none.
+    #[prost(message, optional, tag = "12")]
+    pub last_use: ::core::option::Option<LastUse>,
+}
+/// The last lookup of a secret.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LastUse {
+    /// When it was answered, in milliseconds since 1970 UTC.
+    #[prost(uint64, tag = "1")]
+    pub at_ms: u64,
+    /// The uid of the caller, from the kernel.
+    #[prost(uint32, tag = "2")]
+    pub uid: u32,
+    /// The systemd unit of the calling process, such as "web.service" or "user@1000.service/web.service"; empty if
+    /// it is unknown. A hint, not a proof.
+    #[prost(string, tag = "3")]
+    pub unit: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NoteNamesRequest {

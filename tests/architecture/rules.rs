@@ -12,7 +12,7 @@ pub(crate) const DAEMON: Layers = &[
     &["provider"],
     &["config", "registry"],
     &["lookup"],
-    &["refresh", "workloads", "import", "legacy"],
+    &["refresh", "workloads", "import", "legacy", "trail"],
     &["grpc"],
     &["runtime"],
     &["cli"],
@@ -142,6 +142,8 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
     ("storage::payload", &["cache", "crypto::envelope", "model::"]),
     ("sys::notify", &[]),
     ("sys::tasks", &[]),
+    ("sys::unit_of_cgroup", &[]),
+    ("trail::", &["lookup", "model::clock"]),
     (
         "workloads::",
         &[

@@ -14,4 +14,5 @@ mod config_in_force;
 mod metrics;
 mod notices;
 mod reload;
+mod trail;
 mod unit;

@@ -39,6 +39,8 @@ fn metrics_agree_with_status() {
         "psi_provider_requests_total{provider=\"infisical\",outcome=\"not_found\"} 1",
         "psi_provider_requests_total{provider=\"infisical\",outcome=\"unreachable\"} 2",
         "psi_drill 0",
+        "psi_refused_calls_total 0",
+        "psi_trail_left_out_total 0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}: {text}");
     }

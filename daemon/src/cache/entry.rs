@@ -18,6 +18,8 @@ pub struct Entry {
     fetched: AtomicI64,
     /// Whether `fetched` is known: a file may name a time in the future.
     is_dated: AtomicBool,
+    /// When the provider first returned this value, in milliseconds since the epoch.
+    changed_at: u64,
     /// It never changes, and is not written to a disk.
     pub(super) in_ram: bool,
     /// The boot in which it was last served; 0: never.
@@ -36,6 +38,7 @@ impl Entry {
         Self {
             value,
             fetched_at: AtomicU64::new(fetched_at.as_millis()),
+            changed_at: fetched_at.as_millis(),
             fetched: AtomicI64::new(0),
             is_dated: AtomicBool::new(false),
             in_ram: false,
@@ -54,6 +57,11 @@ impl Entry {
         Self { last_served_boot: AtomicU64::new(boot), ..self }
     }
 
+    /// The same entry, whose value is known since `changed_at`.
+    pub fn unchanged_since(self, changed_at: Timestamp) -> Self {
+        Self { changed_at: changed_at.as_millis(), ..self }
+    }
+
     /// The value.
     pub fn value(&self) -> &SecretBytes {
         &self.value
@@ -62,6 +70,11 @@ impl Entry {
     /// When the provider returned it, by the wall clock of that time.
     pub fn fetched_at(&self) -> Timestamp {
         Timestamp::from_millis(self.fetched_at.load(Ordering::Relaxed))
+    }
+
+    /// When the provider first returned this value, by the wall clock of that time.
+    pub fn changed_at(&self) -> Timestamp {
+        Timestamp::from_millis(self.changed_at)
     }
 
     /// The boot in which it was last served, as a number; 0: never.

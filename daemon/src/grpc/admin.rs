@@ -16,6 +16,7 @@ use tokio::task::JoinError;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, async_trait};
 
+use super::caller::RecordedCall;
 use super::control::Control;
 use super::peer::require_admin;
 use super::report::status_response;
@@ -25,6 +26,7 @@ use crate::keys::SealOptions;
 use crate::lookup::SecretSelector;
 use crate::model::clock;
 use crate::refresh::{Progress, RefreshScope, SourceResult};
+use crate::trail::{Event, TrailSubject};
 
 /// How long a status waits for the key; a monitor gives up after 3 s.
 const KEY_OPENS: Duration = Duration::from_secs(1);
@@ -98,8 +100,10 @@ impl CacheAdmin for Admin {
         request: Request<DrillRequest>,
     ) -> Result<Response<Self::DrillStream>, Status> {
         require_admin(&request)?;
-        let events = drill::run(&*self.0, request.get_ref().duration_ms, clock::now()).await?;
-        Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(events))))
+        let call = RecordedCall::of(&request);
+        let begun = drill::run(&*self.0, request.get_ref().duration_ms, clock::now()).await;
+        call.ended(Event::Drill, TrailSubject::None, &begun);
+        Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(begun?))))
     }
 
     async fn invalidate(
@@ -125,11 +129,16 @@ impl CacheAdmin for Admin {
         request: Request<RekeyRequest>,
     ) -> Result<Response<RekeyResponse>, Status> {
         require_admin(&request)?;
+        let call = RecordedCall::of(&request);
         let seal = request.into_inner().seal.map(seal_options);
         // A task of its own completes the rekey even if the caller disconnects.
         let daemon = Arc::clone(&self.0);
-        let rekeyed = tokio::spawn(async move { daemon.rekey(seal).await }).await;
-        flatten(rekeyed)?;
+        let rekeyed = tokio::spawn(async move {
+            let rekeyed = daemon.rekey(seal).await.map_err(failed_precondition);
+            call.ended(Event::Rekey, TrailSubject::None, &rekeyed);
+            rekeyed
+        });
+        flatten(rekeyed.await)?;
         Ok(Response::new(RekeyResponse {}))
     }
 
@@ -138,14 +147,19 @@ impl CacheAdmin for Admin {
         request: Request<RecoverRequest>,
     ) -> Result<Response<RecoverResponse>, Status> {
         require_admin(&request)?;
+        let call = RecordedCall::of(&request);
         let RecoverRequest { recovery_key, seal } = request.into_inner();
         let recovery = RecoveryKey::parse(&SecretBytes::new(recovery_key)).map_err(|error| {
             Status::invalid_argument(format!("{error}; type it as it was shown"))
         })?;
         let seal = seal.map(seal_options);
         let daemon = Arc::clone(&self.0);
-        let recovered = tokio::spawn(async move { daemon.recover_key(recovery, seal).await }).await;
-        flatten(recovered)?;
+        let recovered = tokio::spawn(async move {
+            let recovered = daemon.recover_key(recovery, seal).await.map_err(failed_precondition);
+            call.ended(Event::Recover, TrailSubject::None, &recovered);
+            recovered
+        });
+        flatten(recovered.await)?;
         let report = self.0.service().report(clock::now());
         Ok(Response::new(RecoverResponse {
             entries: report.entries as u64,
@@ -158,8 +172,11 @@ impl CacheAdmin for Admin {
         request: Request<MakeRecoveryKeyRequest>,
     ) -> Result<Response<MakeRecoveryKeyResponse>, Status> {
         require_admin(&request)?;
-        let key = self.0.make_recovery_key().await.map_err(failed_precondition)?;
-        Ok(Response::new(MakeRecoveryKeyResponse { recovery_key: key.to_text().into_exposed() }))
+        let call = RecordedCall::of(&request);
+        let made = self.0.make_recovery_key().await.map_err(failed_precondition);
+        call.ended(Event::RecoveryKey, TrailSubject::None, &made);
+        let recovery_key = made?.to_text().into_exposed();
+        Ok(Response::new(MakeRecoveryKeyResponse { recovery_key }))
     }
 }
 
@@ -168,10 +185,8 @@ fn seal_options(seal: Seal) -> SealOptions {
 }
 
 /// The result of an operation that ran as a task.
-fn flatten(ended: Result<Result<(), Problem>, JoinError>) -> Result<(), Status> {
-    ended
-        .map_err(|_| Status::internal("the operation crashed; see `journalctl -u psid`"))?
-        .map_err(failed_precondition)
+fn flatten(ended: Result<Result<(), Status>, JoinError>) -> Result<(), Status> {
+    ended.map_err(|_| Status::internal("the operation crashed; see `journalctl -u psid`"))?
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]

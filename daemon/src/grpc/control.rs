@@ -14,12 +14,16 @@ use crate::keys::pkcs11::{TokenDescription, TokenError, TokenState};
 use crate::lookup::{OutageReport, SelfTestContext, Service, ServiceError};
 use crate::model::clock::Now;
 use crate::refresh::{Progress, RefreshScope, Summary, Totals};
+use crate::trail::Trail;
 
 /// The running daemon.
 #[async_trait]
 pub trait Control: Send + Sync {
     /// Lookups and registrations.
     fn service(&self) -> &Arc<Service>;
+
+    /// The record of uses, refusals and changes.
+    fn trail(&self) -> &Arc<Trail>;
 
     /// Whether `[access]` lists the user or the group.
     fn is_listed(&self, uid: u32, gid: u32) -> bool;

@@ -12,10 +12,12 @@ use psi_proto::v1::{
 };
 use tonic::{Request, Response, Status, async_trait};
 
+use super::caller::RecordedCall;
 use super::control::Control;
 use super::{check_size, missing_key, secret_id, status, timeout};
 use crate::lookup::{DataKind, SecretSelector, Value};
 use crate::model::clock;
+use crate::trail::{Event, TrailSubject};
 
 pub(super) struct Driver(pub(super) Arc<dyn Control>);
 
@@ -35,14 +37,17 @@ impl SecretDriver for Driver {
         request: Request<LookupRequest>,
     ) -> Result<Response<LookupResponse>, Status> {
         let now = clock::now();
+        let call = RecordedCall::of(&request);
         let deadline = now.mono + timeout(request.metadata());
         let wanted = match request.into_inner().key {
             Some(lookup_request::Key::Id(id)) => SecretSelector::Id(secret_id(&id)?),
             Some(lookup_request::Key::Name(name)) => SecretSelector::Name(name),
             None => return Err(missing_key()),
         };
-        let value = self.0.service().lookup(&wanted, now, deadline).await.map_err(status)?;
-        Ok(Response::new(LookupResponse { value: Bytes::from_owner(CachedBytes(value)) }))
+        let service = self.0.service();
+        let found = service.lookup(&wanted, now, deadline).await.map_err(status);
+        call.looked_up(service, &wanted, (&found, now));
+        Ok(Response::new(LookupResponse { value: Bytes::from_owner(CachedBytes(found?)) }))
     }
 
     async fn store(
@@ -50,6 +55,7 @@ impl SecretDriver for Driver {
         request: Request<StoreRequest>,
     ) -> Result<Response<StoreResponse>, Status> {
         let deadline = clock::now().mono + timeout(request.metadata());
+        let call = RecordedCall::of(&request);
         let request = request.into_inner();
         let kind = request.kind();
         let data = SecretBytes::new(request.data);
@@ -62,8 +68,9 @@ impl SecretDriver for Driver {
         };
         // A literal is encrypted.
         self.0.service().wait_ready(deadline).await;
-        self.0.service().store(id, data, kind).await.map_err(status)?;
-        Ok(Response::new(StoreResponse {}))
+        let stored = self.0.service().store(id, data, kind).await.map_err(status);
+        call.ended(Event::Store, TrailSubject::Id(id), &stored);
+        stored.map(|()| Response::new(StoreResponse {}))
     }
 
     async fn delete(
@@ -71,13 +78,15 @@ impl SecretDriver for Driver {
         request: Request<DeleteRequest>,
     ) -> Result<Response<DeleteResponse>, Status> {
         let deadline = clock::now().mono + timeout(request.metadata());
+        let call = RecordedCall::of(&request);
         let DeleteRequest { id, force } = request.into_inner();
         let id = secret_id(&id)?;
         if !force {
             self.0.service().wait_ready(deadline).await;
         }
-        let existed = self.0.service().delete(id, clock::now(), force).await.map_err(status)?;
-        Ok(Response::new(DeleteResponse { existed }))
+        let deleted = self.0.service().delete(id, clock::now(), force).await.map_err(status);
+        call.ended(Event::Delete, TrailSubject::Id(id), &deleted);
+        deleted.map(|existed| Response::new(DeleteResponse { existed }))
     }
 
     async fn list(&self, _: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
@@ -91,10 +100,12 @@ impl SecretDriver for Driver {
         request: Request<RestoreRequest>,
     ) -> Result<Response<RestoreResponse>, Status> {
         let deadline = clock::now().mono + timeout(request.metadata());
+        let call = RecordedCall::of(&request);
         let id = secret_id(&request.into_inner().id)?;
         self.0.service().wait_ready(deadline).await;
-        self.0.service().restore(id).await.map_err(status)?;
-        Ok(Response::new(RestoreResponse {}))
+        let restored = self.0.service().restore(id).await.map_err(status);
+        call.ended(Event::Restore, TrailSubject::Id(id), &restored);
+        restored.map(|()| Response::new(RestoreResponse {}))
     }
 
     async fn restorable(

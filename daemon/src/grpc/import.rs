@@ -7,12 +7,14 @@ use psi_proto::v1::import_admin_server::ImportAdmin;
 use psi_proto::v1::{ImportConflict, ImportOutcome, ImportRequest, ImportResponse, ImportResult};
 use tonic::{Request, Response, Status, async_trait};
 
+use super::caller::RecordedCall;
 use super::control::Control;
 use super::peer::require_admin;
 use super::status;
 use crate::import::{self, ConflictPolicy, ImportJob};
 use crate::model::clock;
 use crate::provider::WriteTarget;
+use crate::trail::{Event, TrailSubject};
 
 pub(super) struct Import(pub(super) Arc<dyn Control>);
 
@@ -23,6 +25,7 @@ impl ImportAdmin for Import {
         request: Request<ImportRequest>,
     ) -> Result<Response<ImportResponse>, Status> {
         require_admin(&request)?;
+        let call = RecordedCall::of(&request);
         let request = request.into_inner();
         let conflict = match request.conflict() {
             ImportConflict::Skip => ConflictPolicy::Skip,
@@ -41,8 +44,11 @@ impl ImportAdmin for Import {
             dry_run: request.dry_run,
             make_directory: request.create_directory,
         };
-        let outcomes = import::run(self.0.service(), &job, clock::now()).await.map_err(status)?;
-        let results = outcomes.into_iter().zip(&job.secrets).map(to_proto).collect();
+        let imported = import::run(self.0.service(), &job, clock::now()).await.map_err(status);
+        if !job.dry_run {
+            call.ended(Event::Import, TrailSubject::name(&job.target.to_string()), &imported);
+        }
+        let results = imported?.into_iter().zip(&job.secrets).map(to_proto).collect();
         Ok(Response::new(ImportResponse { target: job.target.to_string(), results }))
     }
 }

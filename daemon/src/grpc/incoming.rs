@@ -14,8 +14,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{Connected, UdsConnectInfo};
+use tonic::transport::server::Connected;
 
+use super::caller::ConnectedPeer;
 use super::peer::Authorizer;
 
 /// Concurrent connections of callers without permission.
@@ -32,6 +33,7 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// One connection, and its share of the limit.
 pub(super) struct Connection {
     stream: UnixStream,
+    caller: ConnectedPeer,
     _place: Option<OwnedSemaphorePermit>,
     /// Received bytes of the preface.
     received: usize,
@@ -45,9 +47,10 @@ pub(super) struct Connection {
 type Timer = Pin<Box<Sleep>>;
 
 impl Connection {
-    fn new(stream: UnixStream, place: Option<OwnedSemaphorePermit>) -> Self {
+    fn new(stream: UnixStream, caller: ConnectedPeer, place: Option<OwnedSemaphorePermit>) -> Self {
         Self {
             stream,
+            caller,
             _place: place,
             received: 0,
             accepted: Instant::now(),
@@ -101,12 +104,12 @@ pub(super) fn connections(
                 let _ = tokio::time::timeout(ACCEPT_BACKOFF, stop.cancelled()).await;
                 continue;
             };
-            let allowed =
-                stream.peer_cred().is_ok_and(|peer| authorizer.allows(peer.uid(), peer.gid()));
+            let caller = ConnectedPeer::of(&stream, authorizer.trail());
+            let allowed = caller.ids().is_some_and(|(uid, gid)| authorizer.allows(uid, gid));
             let place =
                 if allowed { None } else { Arc::clone(&unauthorized).try_acquire_owned().ok() };
             if (allowed || place.is_some())
-                && accepted.send(Ok(Connection::new(stream, place))).await.is_err()
+                && accepted.send(Ok(Connection::new(stream, caller, place))).await.is_err()
             {
                 return;
             }
@@ -116,10 +119,10 @@ pub(super) fn connections(
 }
 
 impl Connected for Connection {
-    type ConnectInfo = UdsConnectInfo;
+    type ConnectInfo = ConnectedPeer;
 
-    fn connect_info(&self) -> UdsConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> ConnectedPeer {
+        self.caller.clone()
     }
 }
 
@@ -186,10 +189,16 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    fn connection(stream: UnixStream) -> Connection {
+        let trail = Arc::new(crate::trail::Trail::start(|_| None));
+        let caller = ConnectedPeer::of(&stream, &trail);
+        Connection::new(stream, caller, None)
+    }
+
     /// Whether the connection is closed after `first` was sent and nothing more.
     async fn is_closed_after(first: &[u8]) -> bool {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let mut connection = Connection::new(ours, None);
+        let mut connection = connection(ours);
         theirs.write_all(first).await.unwrap();
         let mut buffer = [0; 64];
         if !first.is_empty() {
@@ -217,7 +226,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn connection_that_is_not_read_is_closed() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let mut connection = Connection::new(ours, None);
+        let mut connection = connection(ours);
         let start = Instant::now();
         let sent = tokio::spawn(async move { connection.write_all(&vec![0; 8 << 20]).await });
         // A read restarts the timer.

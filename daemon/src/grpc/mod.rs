@@ -2,6 +2,7 @@
 //! clock. It calls `lookup::Service` and [`control::Control`] only.
 
 mod admin;
+mod caller;
 pub(crate) mod control;
 mod drill;
 mod driver;
@@ -11,6 +12,7 @@ mod incoming;
 mod login;
 mod peer;
 mod refuse;
+mod registrations;
 mod report;
 mod workloads;
 

@@ -16,6 +16,7 @@ use crate::provider::Persistence;
 use crate::provider::upstream::{ProviderCounters, Upstream};
 use crate::refresh::{Summary, Totals};
 use crate::sys::tasks::TaskReport;
+use crate::trail::TrailTotals;
 
 /// The number of ids that a status lists.
 const MAX_IDS: usize = 20;
@@ -35,6 +36,7 @@ pub(super) async fn status_response(daemon: &dyn Control, now: Now) -> StatusRes
     set_service(&mut response, service.report(now), now);
     set_outage(&mut response, daemon.outage_report(now).await);
     set_degradations(&mut response, &daemon.degradations());
+    set_trail(&mut response, daemon.trail().totals());
     response
 }
 
@@ -83,6 +85,12 @@ fn set_outage(response: &mut StatusResponse, report: OutageReport) {
     response.unknown = first_ids(&after_reboot.perhaps);
     response.unknown_count = after_reboot.perhaps.len() as u64;
     response.unknown_reasons = unknown_why.into_iter().collect();
+}
+
+fn set_trail(response: &mut StatusResponse, totals: TrailTotals) {
+    response.refused_calls = totals.refusals;
+    response.trail_records = totals.recorded;
+    response.trail_left_out = totals.left_out;
 }
 
 fn set_degradations(response: &mut StatusResponse, all: &[Degradation]) {

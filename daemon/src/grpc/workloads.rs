@@ -9,8 +9,7 @@ use psi_common::{SecretBytes, check};
 use psi_proto::v1::workload_admin_server::WorkloadAdmin;
 use psi_proto::v1::{
     NoteNamesRequest, NoteNamesResponse, PlanEvent, PlanRequest, PlannedSecret, PlannedWorkload,
-    Registration, RegistrationKind, RegistrationsRequest, RepointRequest, RepointResponse,
-    SecretName, plan_event,
+    Registration, RegistrationsRequest, RepointRequest, RepointResponse, SecretName, plan_event,
 };
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
@@ -18,15 +17,17 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::admin::event;
+use super::caller::RecordedCall;
 use super::control::Control;
 use super::peer::require_admin;
 use super::report::tristate;
-use super::{secret_id, status};
+use super::{registrations, secret_id, status};
 use crate::model::clock;
 use crate::model::reference::Reference;
 use crate::refresh::{Progress, RefreshScope};
-use crate::registry::{PodmanName, Registered};
+use crate::registry::PodmanName;
 use crate::sys::tasks::caught;
+use crate::trail::{Event, TrailSubject};
 use crate::workloads::{self, WorkloadPlan};
 
 /// How long a plan waits for the key.
@@ -48,13 +49,20 @@ impl WorkloadAdmin for Workloads {
         &self,
         request: Request<PlanRequest>,
     ) -> Result<Response<Self::PlanStream>, Status> {
-        let pull = request.into_inner().pull;
+        let call = RecordedCall::of(&request);
+        let PlanRequest { pull, setup } = request.into_inner();
         let (events, stream) = mpsc::channel(16);
         let daemon = Arc::clone(&self.0);
         tokio::spawn(async move {
             // The caller must not take an incomplete plan for a complete one.
-            if caught(send_plan(&*daemon, pull, &events)).await.is_none() {
-                let crashed = Status::internal("the plan crashed; see `journalctl -u psid`");
+            let planned = caught(send_plan(&*daemon, pull, &events)).await;
+            let planned = planned
+                .map(drop)
+                .ok_or_else(|| Status::internal("the plan crashed; see `journalctl -u psid`"));
+            if setup {
+                call.ended(Event::Setup, TrailSubject::None, &planned);
+            }
+            if let Err(crashed) = planned {
                 let _ = events.send(Err(crashed)).await;
             }
         });
@@ -67,22 +75,7 @@ impl WorkloadAdmin for Workloads {
         &self,
         _: Request<RegistrationsRequest>,
     ) -> Result<Response<Self::RegistrationsStream>, Status> {
-        let (now, context) = (clock::now(), self.0.self_test_context());
-        let service = self.0.service();
-        let all = service.registrations().map_err(status)?;
-        let all = all.into_iter().map(|one| {
-            let survives = service.registration_survives(&one.registered, now, &context);
-            Ok(Registration {
-                name: one.podman.name,
-                store: one.podman.store,
-                id: one.id.to_string(),
-                kind: kind(&one.registered).into(),
-                needs_key: needs_key(&one.registered),
-                description: workloads::describe(&one.registered),
-                survives_outage: tristate(survives).into(),
-            })
-        });
-        let all: Vec<_> = all.collect();
+        let all = registrations::list(&self.0).await?.into_iter().map(Ok);
         Ok(Response::new(Box::pin(tokio_stream::iter(all))))
     }
 
@@ -91,10 +84,12 @@ impl WorkloadAdmin for Workloads {
         request: Request<RepointRequest>,
     ) -> Result<Response<RepointResponse>, Status> {
         require_admin(&request)?;
+        let call = RecordedCall::of(&request);
         let RepointRequest { id, reference } = request.into_inner();
-        let reference = SecretBytes::new(reference.into_bytes());
-        let changed = self.0.service().repoint(secret_id(&id)?, reference).await.map_err(status)?;
-        Ok(Response::new(RepointResponse { changed }))
+        let (id, reference) = (secret_id(&id)?, SecretBytes::new(reference.into_bytes()));
+        let repointed = self.0.service().repoint(id, reference).await.map_err(status);
+        call.ended(Event::Repoint, TrailSubject::Id(id), &repointed);
+        repointed.map(|changed| Response::new(RepointResponse { changed }))
     }
 
     async fn note_names(
@@ -197,17 +192,4 @@ fn to_proto(plan: WorkloadPlan) -> Vec<PlannedWorkload> {
         parts.push(Vec::new());
     }
     parts.into_iter().map(|secrets| PlannedWorkload { secrets, ..whole.clone() }).collect()
-}
-
-/// Whether only the key is missing: the registry uses this text in no other case.
-fn needs_key(what: &Registered) -> bool {
-    matches!(what, Registered::Invalid(why) if why.contains("there is no key to open it"))
-}
-
-fn kind(what: &Registered) -> RegistrationKind {
-    match what {
-        Registered::Reference(_) => RegistrationKind::Reference,
-        Registered::Literal(_) => RegistrationKind::Literal,
-        Registered::Invalid(_) | Registered::Unreadable(_) => RegistrationKind::Unusable,
-    }
 }

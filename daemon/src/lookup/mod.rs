@@ -13,6 +13,7 @@ mod resolve;
 mod self_test;
 mod siblings;
 pub(crate) mod single_flight;
+mod value_version;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -40,10 +41,11 @@ use resolve::resolve_upstream;
 
 pub use error::ServiceError;
 pub(crate) use error::refusal;
-pub(crate) use facade::ServiceReport;
+pub(crate) use facade::{NamedRegistration, ServiceReport};
 use report::Counters;
 pub(crate) use report::{LookupCounts, Withheld};
 pub(crate) use self_test::{Certainty, OutageReport, SelfTestContext};
+pub(crate) use value_version::ValueVersion;
 
 /// How long a lookup that holds a servable value waits for a newer one. Podman holds its lock meanwhile.
 const STALE_WAIT: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use crate::sys::clock::{self, Instant};
 
 /// A wall-clock time in milliseconds since 1970 UTC. It is valid across reboots, and may jump.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
 /// A time in milliseconds on the boot clock (`CLOCK_BOOTTIME`), which cannot be set and includes suspends. Times

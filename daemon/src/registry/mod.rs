@@ -23,6 +23,7 @@ use crate::sys::files;
 
 mod deletion;
 mod error;
+mod label;
 mod podman_names;
 mod sealing;
 mod trash;

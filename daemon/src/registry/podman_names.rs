@@ -55,6 +55,11 @@ impl PodmanNames {
         self.loaded().ok().and_then(|known| known.clone()).unwrap_or_default()
     }
 
+    /// The noted name of an id.
+    pub(super) fn name_of(&self, id: SecretId) -> Option<String> {
+        self.loaded().ok()?.as_ref()?.get(&id).map(|noted| noted.name.clone())
+    }
+
     /// Notes names, forgets those of other ids than `is_kept` accepts, and returns how many changed;
     /// durable when this returns.
     pub(super) fn note(

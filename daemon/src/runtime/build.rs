@@ -133,7 +133,9 @@ pub async fn follow(runtime: &Runtime, config: &Config, environment: &Environmen
             "the mode of the socket cannot be changed: {error}; run `systemctl restart psid`"
         );
     }
-    runtime.in_force.follow(config);
+    if runtime.in_force.follow(config) {
+        runtime.record_config("ok");
+    }
     follow_seal(runtime, seal_with(&config.cache, environment)).await;
     report_faults(runtime, config, &faults);
     runtime.unlock().await;

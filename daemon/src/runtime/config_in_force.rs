@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use psi_common::BackendTag;
@@ -30,9 +30,15 @@ impl ConfigInForce {
         Self { path, read: Mutex::new((config.fingerprint, config.cache.backend)) }
     }
 
-    /// Records a config that the daemon follows now.
-    pub(super) fn follow(&self, config: &Config) {
-        *self.read.lock() = (config.fingerprint, config.cache.backend);
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Records a config that the daemon follows now; whether it is another one than before.
+    pub(super) fn follow(&self, config: &Config) -> bool {
+        let read = (config.fingerprint, config.cache.backend);
+        std::mem::replace(&mut *self.read.lock(), read).0 != read.0
     }
 
     /// How the file differs from what the daemon runs with; `backend` is the key backend of its start.

@@ -15,11 +15,16 @@ use crate::keys::pkcs11::Token;
 use crate::lookup::{OutageReport, SelfTestContext, Service, ServiceError};
 use crate::model::clock::Now;
 use crate::refresh::{Progress, RefreshScope, Summary, Totals};
+use crate::trail::Trail;
 
 #[async_trait]
 impl Control for Runtime {
     fn service(&self) -> &Arc<Service> {
         &self.service
+    }
+
+    fn trail(&self) -> &Arc<Trail> {
+        &self.trail
     }
 
     fn is_listed(&self, uid: u32, gid: u32) -> bool {

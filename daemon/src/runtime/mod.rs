@@ -31,6 +31,7 @@ use crate::lookup::Service;
 use crate::model::clock;
 use crate::refresh::{RefreshInterval, Refresher};
 use crate::storage::cache_file::Persister;
+use crate::trail::{Actor, Event, Record, Trail, TrailSubject};
 
 use config_in_force::ConfigInForce;
 
@@ -40,6 +41,8 @@ pub(crate) use unlock::open_keyring;
 pub struct Runtime {
     /// Lookups and registrations.
     service: Arc<Service>,
+    /// The record of uses, refusals and changes.
+    trail: Arc<Trail>,
     /// Refreshes of the sources.
     refresher: Arc<Refresher>,
     /// The configured refresh interval.
@@ -117,7 +120,9 @@ impl Runtime {
             persists,
             token,
         } = parts;
+        let registry = Arc::clone(service.registry());
         Self {
+            trail: Arc::new(Trail::start(move |id| registry.label(id))),
             refresher: Arc::new(Refresher::new(Arc::clone(&service), interval)),
             service,
             schedule: watch::Sender::new(interval),
@@ -194,6 +199,14 @@ impl Runtime {
         self.persister_task.lock().as_ref().map(|running| Arc::clone(&running.persister))
     }
 
+    /// Records a change of the config, which comes by a signal: the kernel does not name its sender.
+    pub(crate) fn record_config(&self, outcome: &'static str) {
+        let path = self.in_force.path().display().to_string();
+        let record =
+            Record::new(Event::Config, Actor::default(), TrailSubject::name(&path), outcome);
+        self.trail.record(record, clock::now());
+    }
+
     /// Takes each lock that a lookup takes. The watchdog calls it: it does not return if a lock is never released.
     pub(crate) fn touch(&self) {
         self.service.cache().len();
@@ -203,6 +216,7 @@ impl Runtime {
         }
         drop(self.access.read());
         drop(self.degraded.lock());
+        self.trail.totals();
         self.service.tasks().reports(clock::now().mono);
     }
 }

@@ -53,6 +53,8 @@ pub(crate) async fn serve(
     notify::stopping();
     tokio::join!(close_providers(&runtime), runtime.stop_persister());
     runtime.close_token().await;
+    let trail = Arc::clone(&runtime.trail);
+    tasks::blocking(move || trail.close()).await;
     tracing::info!("stopped");
     served
 }
@@ -214,7 +216,10 @@ async fn reload_on_hangup(
                 tracing::info!("the config was reloaded");
             }
             // The status repeats it, until the file is corrected.
-            Err(error) => tracing::warn!("{error}; the config before it stays in force"),
+            Err(error) => {
+                tracing::warn!("{error}; the config before it stays in force");
+                runtime.record_config("malformed");
+            }
         }
     }
 }
@@ -222,6 +227,7 @@ async fn reload_on_hangup(
 /// Purges deleted registrations that can no longer be restored, and returns free memory to the kernel.
 async fn tidy(runtime: Arc<Runtime>, stop: CancellationToken) {
     loop {
+        runtime.trail.report_left_out(clock::now());
         let registry = Arc::clone(runtime.service.registry());
         let refresher = Arc::clone(&runtime.refresher);
         let work = move || {

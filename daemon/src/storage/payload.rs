@@ -39,6 +39,9 @@ struct StoredEntry {
     /// The boot in which it was last served; 0 for none.
     #[prost(fixed64, tag = "6")]
     last_served_boot: u64,
+    /// When the provider first returned this value, in milliseconds since 1970 UTC; 0 if that is `fetched_at_ms`.
+    #[prost(uint64, tag = "7")]
+    changed_at_ms: u64,
 }
 
 impl std::fmt::Debug for StoredEntry {
@@ -62,9 +65,9 @@ pub fn encode(snapshot: &Snapshot, written_at: Timestamp, out: &mut Vec<u8>) {
     }
 }
 
-/// The most bytes of an entry: the texts, a tag and a length for each and for the entry, and two numbers.
+/// The most bytes of an entry: the texts, a tag and a length for each and for the entry, and three numbers.
 fn max_entry_len(key: &CacheKey, entry: &Entry) -> usize {
-    key.namespace.as_str().len() + key.path.len() + key.key.len() + entry.value().len() + 57
+    key.namespace.as_str().len() + key.path.len() + key.key.len() + entry.value().len() + 68
 }
 
 /// Encodes an entry as prost encodes a [`StoredEntry`], without the copies of text and value that a `StoredEntry`
@@ -79,6 +82,8 @@ fn encode_entry(key: &CacheKey, entry: &Entry, out: &mut Vec<u8>) {
     // Protobuf omits empty fields.
     let texts = texts.into_iter().filter(|(_, text)| !text.is_empty());
     let (fetched_at, last_served_boot) = (entry.fetched_at().as_millis(), entry.last_served_boot());
+    let changed_at = Some(entry.changed_at().as_millis()).filter(|changed| *changed != fetched_at);
+    let changed_at = changed_at.unwrap_or_default();
     let mut length: usize =
         texts.clone().map(|(_, text)| 1 + encoded_len_varint(text.len() as u64) + text.len()).sum();
     if fetched_at != 0 {
@@ -86,6 +91,9 @@ fn encode_entry(key: &CacheKey, entry: &Entry, out: &mut Vec<u8>) {
     }
     if last_served_boot != 0 {
         length += 1 + size_of::<u64>();
+    }
+    if changed_at != 0 {
+        length += 1 + encoded_len_varint(changed_at);
     }
     encode_key(ENTRY, WireType::LengthDelimited, out);
     encode_varint(length as u64, out);
@@ -99,6 +107,9 @@ fn encode_entry(key: &CacheKey, entry: &Entry, out: &mut Vec<u8>) {
     }
     if last_served_boot != 0 {
         fixed64::encode(6, &last_served_boot, out);
+    }
+    if changed_at != 0 {
+        uint64::encode(7, &changed_at, out);
     }
 }
 
@@ -135,6 +146,10 @@ impl StoredEntry {
         let key = CacheKey::new(namespace, texts.shared(&self.path), self.key);
         let fetched_at = Timestamp::from_millis(self.fetched_at_ms);
         let entry = Entry::new(SecretBytes::new(self.value), fetched_at);
+        let entry = match self.changed_at_ms {
+            0 => entry,
+            changed_at => entry.unchanged_since(Timestamp::from_millis(changed_at)),
+        };
         (key, entry.last_served_in(self.last_served_boot).into())
     }
 }
@@ -161,13 +176,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn snapshot_survives_a_round_trip(generation: u64, entries in prop::collection::btree_map((any::<String>(), any::<String>(), any::<String>()), (prop::collection::vec(any::<u8>(), 0..50), any::<u64>(), any::<u64>()), 0..8)) {
+        fn snapshot_survives_a_round_trip(generation: u64, entries in prop::collection::btree_map((any::<String>(), any::<String>(), any::<String>()), (prop::collection::vec(any::<u8>(), 0..50), any::<u64>(), any::<u64>(), 1..u64::MAX), 0..8)) {
             let snapshot = Snapshot {
                 generation,
                 entries: entries
                     .iter()
-                    .map(|(stored, (value, ms, boot))| {
+                    .map(|(stored, (value, ms, boot, changed))| {
                         let entry = Entry::new(SecretBytes::new(value.clone()), Timestamp::from_millis(*ms)).last_served_in(*boot);
+                        let entry = entry.unchanged_since(Timestamp::from_millis(*changed));
                         let (namespace, path, key) = stored.clone();
                         (CacheKey::new(Namespace::from_stored(namespace.into()), path, key), Arc::new(entry))
                     })
@@ -179,10 +195,11 @@ mod tests {
             let read = decode(&SecretBytes::new(bytes)).unwrap();
             prop_assert_eq!(read.generation, generation);
             prop_assert_eq!(read.entries.len(), entries.len());
-            for ((key, entry), (stored, (value, ms, boot))) in read.entries.iter().zip(&entries) {
+            for ((key, entry), (stored, (value, ms, boot, changed))) in read.entries.iter().zip(&entries) {
                 prop_assert_eq!((key.namespace.as_str(), &*key.path, &*key.key), (&*stored.0, &*stored.1, &*stored.2));
                 prop_assert_eq!(entry.value().expose_secret(), &value[..]);
                 prop_assert_eq!((entry.fetched_at().as_millis(), entry.last_served_boot()), (*ms, *boot));
+                prop_assert_eq!(entry.changed_at().as_millis(), *changed);
             }
         }
 

@@ -44,6 +44,8 @@ pub(crate) fn start(format: Format, verbosity: Verbosity, journal_stream: Option
     };
     // Only records of psid: debug messages of a library may contain a request body.
     let own = Targets::new().with_target("psi_daemon", level).with_target("psid", level);
+    // The trail is no diagnosis: it is logged at each verbosity.
+    let own = own.with_target("psi_daemon::trail", level.max(Level::INFO));
     let journal = match format {
         Format::Auto if is_stderr(journal_stream) => tracing_journald::layer().ok(),
         _ => None,

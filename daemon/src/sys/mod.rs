@@ -1,4 +1,5 @@
-//! The operating system: files, descriptors, clocks, limits, memory, tasks, the service manager and the log.
+//! The operating system: files, descriptors, clocks, limits, memory, tasks, the process of a peer, the service
+//! manager and the log.
 
 pub(crate) mod clock;
 pub(crate) mod descriptor;
@@ -8,5 +9,7 @@ pub(crate) mod jitter;
 pub(crate) mod logging;
 pub(crate) mod malloc;
 pub(crate) mod notify;
+pub(crate) mod peer_process;
 mod pinned_parent;
 pub(crate) mod tasks;
+mod unit_of_cgroup;

@@ -1,6 +1,7 @@
 //! The secrets that each workload of the config needs at podman: the listings of its sources, by key. psid reports
 //! them to psictl, and does not call podman.
 
+mod inventory;
 mod login_check;
 mod names;
 
@@ -18,6 +19,7 @@ use crate::provider::upstream::{CallError, Route, Upstream, Workload, prefix_of}
 use crate::provider::{InvalidReference, Listed, ProviderError, Source};
 use crate::registry::Registered;
 
+pub(crate) use inventory::{InventoryItem, inventory};
 pub(crate) use login_check::{LoginCheckOptions, check_logins};
 
 /// The secrets of a workload.

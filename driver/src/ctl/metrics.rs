@@ -41,6 +41,7 @@ fn as_text(status: &StatusResponse) -> String {
         &[(&[("version", &status.version), ("backend", &status.backend)], 1)],
     );
     lookups(&mut metrics, status);
+    trail(&mut metrics, status);
     cache(&mut metrics, status);
     refreshes(&mut metrics, status);
     offline(&mut metrics, status);
@@ -61,6 +62,15 @@ fn lookups(metrics: &mut Metrics, status: &StatusResponse) {
             (&[("from", "nothing")], status.failed),
         ],
     );
+}
+
+fn trail(metrics: &mut Metrics, status: &StatusResponse) {
+    let refused = "Calls that were refused because their user may not make them";
+    metrics.counter("refused_calls_total", refused, status.refused_calls);
+    let records = "Records of uses, refusals and changes in the journal";
+    metrics.counter("trail_records_total", records, status.trail_records);
+    let left_out = "Records that were left out because a user had too many in a minute";
+    metrics.counter("trail_left_out_total", left_out, status.trail_left_out);
 }
 
 fn cache(metrics: &mut Metrics, status: &StatusResponse) {

@@ -7,7 +7,7 @@ use psi_proto::v1::drill_event::Event as Drilled;
 use psi_proto::v1::plan_event::Event as Planned;
 use psi_proto::v1::{
     DrillEvent, DrillFailure, DrillStarted, ExpiringCredential, HsmKey, HsmStatusResponse,
-    HsmToken, ImportResponse, ImportResult, InvalidateResponse, MakeRecoveryKeyResponse,
+    HsmToken, ImportResponse, ImportResult, InvalidateResponse, LastUse, MakeRecoveryKeyResponse,
     NoteNamesResponse, PlanEvent, PlannedSecret, PlannedWorkload, ProviderStatus, RecoverResponse,
     RefreshEvent, RefreshSummary, Registration, RekeyResponse, RepointResponse, RestorableResponse,
     RestorableSecret, RestoreResponse, SealResponse, StatusResponse, TaskStatus, VerifyResult,
@@ -36,7 +36,8 @@ texts! {
     RecoverResponse {}
     RefreshEvent { source, error }
     RefreshSummary { failed }
-    Registration { id, description, name, store }
+    LastUse { unit }
+    Registration { id, description, name, store, workloads, last_use }
     RekeyResponse {}
     RepointResponse {}
     RestorableResponse { secrets }

@@ -5,7 +5,7 @@ pub(crate) mod render;
 mod rendered;
 
 use psi_common::{Exit, Paths, SecretBytes};
-use psi_proto::v1::{PlannedSecret, PlannedWorkload};
+use psi_proto::v1::{PlanRequest, PlannedSecret, PlannedWorkload};
 
 use crate::client::{Client, Deadline, Key};
 use crate::error::CliError;
@@ -16,7 +16,7 @@ fn workloads(
     names: &[String],
     title: &str,
 ) -> Result<Vec<PlannedWorkload>, CliError> {
-    let mut all = client.plan(true, &mut |_| {})?;
+    let mut all = client.plan(PlanRequest { pull: true, setup: false }, &mut |_| {})?;
     let known: Vec<String> = all.iter().map(|workload| workload.name.clone()).collect();
     let known = known.join(", ");
     if names.is_empty() && all.len() != 1 {

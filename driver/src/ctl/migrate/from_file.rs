@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use psi_common::{Exit, Paths, Problem, SecretBytes, SecretId};
-use psi_proto::v1::{PlannedSecret, StoreKind};
+use psi_proto::v1::{PlanRequest, PlannedSecret, StoreKind};
 
 use super::{Data, HostState, PlannedRegistration, SourceStore};
 use crate::client::{Client, Deadline, Key};
@@ -48,7 +48,8 @@ impl<'a> FileStore<'a> {
     /// the provider.
     fn equal_at_provider(&self, secret: &Secret) -> Option<&PlannedSecret> {
         let planned = self.planned.get_or_init(|| {
-            let plan = Client::new(self.paths, Deadline::Admin).plan(false, &mut |_| {});
+            let plan =
+                Client::new(self.paths, Deadline::Admin).plan(PlanRequest::default(), &mut |_| {});
             let secrets = plan.unwrap_or_default().into_iter().flat_map(|plan| plan.secrets);
             secrets.map(|secret| (secret.name.clone(), secret)).collect()
         });

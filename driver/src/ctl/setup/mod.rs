@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use nix::fcntl::Flock;
 use psi_common::{Exit, Paths, file_lock};
-use psi_proto::v1::{RefreshEvent, Registration};
+use psi_proto::v1::{PlanRequest, RefreshEvent, Registration};
 
 use crate::client::{Client, Deadline};
 use crate::ctl::args::SetupOptions;
@@ -42,7 +42,7 @@ pub(crate) fn run(paths: &Paths, options: &SetupOptions) -> Result<(), CliError>
     let quadlets = options.quadlets.clone().unwrap_or_else(|| paths.quadlets.clone());
     let commands = Commands::of(options.program.as_deref(), paths)?;
     let _lock = if options.dry_run { None } else { Some(lock(&quadlets)?) };
-    let found = look(paths, &quadlets, commands, options.accept_removals)?;
+    let found = look(paths, &quadlets, commands, options)?;
     let plans = found.plan();
     if options.dry_run {
         stdio::write_text(&report::dry_run(&found, &plans, options))?;
@@ -86,12 +86,13 @@ fn look(
     paths: &Paths,
     quadlets: &Path,
     commands: Commands,
-    accept_removals: bool,
+    options: &SetupOptions,
 ) -> Result<ActualState, CliError> {
     let client = Client::new(paths, Deadline::Admin);
     let mut progress: Option<Progress> = None;
     let (mut count, mut withheld) = (0, Vec::new());
-    let planned = client.plan(true, &mut |source| {
+    let request = PlanRequest { pull: true, setup: !options.dry_run };
+    let planned = client.plan(request, &mut |source| {
         count += 1;
         if source.withheld > 0 {
             withheld.push(withheld_warning(&source));
@@ -124,7 +125,7 @@ fn look(
         commands,
         has_backend,
         withheld,
-        accept_removals,
+        accept_removals: options.accept_removals,
         config_drift: config_in_force::drift_in(&status),
     })
 }

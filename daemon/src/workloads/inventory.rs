@@ -1,0 +1,124 @@
+//! Every registration with its workloads and the age of its value.
+
+use psi_common::SecretId;
+
+use crate::cache::{CacheLookup, Entry};
+use crate::lookup::{NamedRegistration, Service, ServiceError};
+use crate::model::clock::{Now, Timestamp};
+use crate::model::reference::{CacheKey, ListingScope};
+use crate::provider::upstream::prefix_of;
+use crate::registry::Registered;
+
+/// A registration, and what psid knows of its value.
+pub(crate) struct InventoryItem {
+    pub(crate) registration: NamedRegistration,
+    /// The workloads of the config that have it, by name.
+    pub(crate) workloads: Vec<String>,
+    /// When the provider returned the value, or the literal was stored; none without a value.
+    pub(crate) fetched_at: Option<Timestamp>,
+    /// When the value was first seen.
+    pub(crate) changed_at: Option<Timestamp>,
+}
+
+/// The sources of a workload.
+struct Sources {
+    workload: String,
+    prefix: String,
+    scopes: Vec<ListingScope>,
+}
+
+/// Every registration, sorted by id. It reads the times of literals from the disk.
+pub(crate) fn inventory(service: &Service, now: Now) -> Result<Vec<InventoryItem>, ServiceError> {
+    let sources = sources(service);
+    let registrations = service.registrations()?.into_iter();
+    Ok(registrations.map(|registration| item(service, registration, &sources, now)).collect())
+}
+
+fn sources(service: &Service) -> Vec<Sources> {
+    let upstreams = service.upstreams();
+    let of_workload = |(name, workload): (&String, &crate::provider::upstream::Workload)| {
+        let upstream = upstreams.providers.get(&workload.provider);
+        let scope = |source| upstream.and_then(|one| one.provider.scope_of(source).ok());
+        Sources {
+            workload: name.clone(),
+            prefix: prefix_of(name),
+            scopes: workload.sources.iter().filter_map(scope).collect(),
+        }
+    };
+    upstreams.workloads.iter().map(of_workload).collect()
+}
+
+fn item(
+    service: &Service,
+    registration: NamedRegistration,
+    sources: &[Sources],
+    now: Now,
+) -> InventoryItem {
+    let stored_at = |id: SecretId| service.registry().stored_at(id);
+    let (workloads, fetched_at, changed_at) = match &registration.registered {
+        Registered::Reference(reference) => match service.resolve_key(reference) {
+            Some(key) => {
+                let entry = cached(service, &key, now);
+                let fetched_at = entry.as_ref().map(|entry| entry.fetched_at());
+                let changed_at = entry.as_ref().map(|entry| entry.changed_at());
+                (workloads_of(sources, &key, &registration.podman.name), fetched_at, changed_at)
+            }
+            None => (Vec::new(), None, None),
+        },
+        Registered::Literal(_) => {
+            let stored_at = stored_at(registration.id);
+            (Vec::new(), stored_at, stored_at)
+        }
+        Registered::Invalid(_) | Registered::Unreadable(_) => (Vec::new(), None, None),
+    };
+    InventoryItem { registration, workloads, fetched_at, changed_at }
+}
+
+fn cached(service: &Service, key: &CacheKey, now: Now) -> Option<std::sync::Arc<Entry>> {
+    match service.cache().get(key, now.boot) {
+        CacheLookup::Fresh(entry) | CacheLookup::Stale { entry, .. } => Some(entry),
+        CacheLookup::Missing | CacheLookup::NegativeHit(_) => None,
+    }
+}
+
+/// The workload whose prefix the podman name has; if none, all that list the key.
+fn workloads_of(sources: &[Sources], key: &CacheKey, name: &str) -> Vec<String> {
+    let is_listed = |one: &&Sources| one.scopes.iter().any(|scope| scope.contains(key));
+    let listed: Vec<&Sources> = sources.iter().filter(is_listed).collect();
+    let named: Vec<&Sources> =
+        listed.iter().copied().filter(|one| name.starts_with(&one.prefix)).collect();
+    let all = if named.is_empty() { listed } else { named };
+    all.into_iter().map(|one| one.workload.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::reference::Namespace;
+
+    #[test]
+    fn workload_is_the_one_of_the_name_or_each_that_lists_the_key() {
+        let namespace = Namespace::new(&["p"]);
+        let scope = |path: &str| ListingScope {
+            namespace: namespace.clone(),
+            path: path.into(),
+            recursive: false,
+        };
+        let of = |workload: &str, paths: &[&str]| Sources {
+            workload: workload.into(),
+            prefix: prefix_of(workload),
+            scopes: paths.iter().map(|path| scope(path)).collect(),
+        };
+        let sources = [of("app", &["/app", "/shared"]), of("web@", &["/web", "/shared"])];
+        let workloads = |path: &str, name: &str| {
+            let key = CacheKey::new(namespace.clone(), path, "K");
+            workloads_of(&sources, &key, name).join(" ")
+        };
+        assert_eq!(workloads("/shared", "web--K"), "web@");
+        assert_eq!(workloads("/shared", "app--K"), "app");
+        assert_eq!(workloads("/shared", "by_hand"), "app web@");
+        assert_eq!(workloads("/shared", ""), "app web@");
+        assert_eq!(workloads("/app", "web--K"), "app");
+        assert_eq!(workloads("/other", "app--K"), "");
+    }
+}
