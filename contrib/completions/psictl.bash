@@ -85,6 +85,9 @@ _psictl() {
             psictl,seal)
                 cmd="psictl__subcmd__seal"
                 ;;
+            psictl,secrets)
+                cmd="psictl__subcmd__secrets"
+                ;;
             psictl,setup)
                 cmd="psictl__subcmd__setup"
                 ;;
@@ -211,6 +214,9 @@ _psictl() {
             psictl__subcmd__help,seal)
                 cmd="psictl__subcmd__help__subcmd__seal"
                 ;;
+            psictl__subcmd__help,secrets)
+                cmd="psictl__subcmd__help__subcmd__secrets"
+                ;;
             psictl__subcmd__help,setup)
                 cmd="psictl__subcmd__help__subcmd__setup"
                 ;;
@@ -314,7 +320,7 @@ _psictl() {
 
     case "${cmd}" in
         psictl)
-            opts="-h -V --help --version lookup store delete list get health init seal status restore add install login setup doctor gc dependents migrate import exec render cache hsm drill metrics help"
+            opts="-h -V --help --version lookup store delete list get health init seal status secrets restore add install login setup doctor gc dependents migrate import exec render cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -756,7 +762,7 @@ _psictl() {
             return 0
             ;;
         psictl__subcmd__help)
-            opts="lookup store delete list get health init seal status restore add install login setup doctor gc dependents migrate import exec render cache hsm drill metrics help"
+            opts="lookup store delete list get health init seal status secrets restore add install login setup doctor gc dependents migrate import exec render cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1260,6 +1266,20 @@ _psictl() {
             return 0
             ;;
         psictl__subcmd__help__subcmd__seal)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psictl__subcmd__help__subcmd__secrets)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1890,6 +1910,40 @@ _psictl() {
                     ;;
                 --tpm2-pcrs)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psictl__subcmd__secrets)
+            opts="-w -h --workload --kind --owner --unused --sort --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --workload)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -w)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --kind)
+                    COMPREPLY=($(compgen -W "reference literal unusable" -- "${cur}"))
+                    return 0
+                    ;;
+                --owner)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sort)
+                    COMPREPLY=($(compgen -W "name workload owner age changed used" -- "${cur}"))
                     return 0
                     ;;
                 *)

@@ -10,6 +10,7 @@ mod containers;
 mod containers_conf;
 mod from_python;
 mod gc;
+mod inventory;
 mod lifecycle;
 mod literal;
 mod locks;

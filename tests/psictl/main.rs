@@ -18,6 +18,7 @@ mod listeners;
 mod login;
 mod login_by_daemon;
 mod psid;
+mod secrets;
 mod streams;
 mod transcripts;
 mod units;

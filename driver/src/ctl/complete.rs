@@ -7,6 +7,7 @@ use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, Command};
 use psi_common::Paths;
+use psi_proto::v1::PlanRequest;
 
 use super::podman;
 use crate::client::{Client, Deadline};
@@ -56,7 +57,8 @@ pub(crate) fn run(paths: &Paths, args: &[OsString]) -> bool {
 fn names(paths: &Paths, kind: Kind) -> Vec<String> {
     let mut names: Vec<String> = match kind {
         Kind::Workload => {
-            let plan = Client::new(paths, Deadline::Probe).plan(false, &mut |_| {});
+            let plan =
+                Client::new(paths, Deadline::Probe).plan(PlanRequest::default(), &mut |_| {});
             plan.unwrap_or_default().into_iter().map(|workload| workload.name).collect()
         }
         Kind::Secret => podman::names().unwrap_or_default(),

@@ -32,6 +32,7 @@ mod quadlet;
 mod random;
 mod restore;
 mod seal;
+mod secrets;
 mod setup;
 mod status;
 mod wording;
@@ -57,6 +58,7 @@ pub(crate) fn run(paths: &Paths, command: &Command) -> Result<(), CliError> {
         Command::Init(options) => init::run(paths, options),
         Command::Seal(options) => seal::run(paths, options),
         Command::Status(options) => status::run(paths, options.verify, options.json),
+        Command::Secrets(options) => secrets::run(paths, options),
         Command::Add(options) => add::run(paths, options),
         Command::Install(options) => install::run(paths, options),
         Command::Login(options) => login::run(paths, options),

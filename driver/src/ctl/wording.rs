@@ -1,6 +1,7 @@
-//! Counts and lists of names in messages.
+//! Counts, ages and lists of names in messages.
 
 use std::fmt::Display;
+use std::time::Duration;
 
 /// `1 secret`, `2 secrets`.
 pub(super) fn counted<N: Copy + Display + From<u8> + PartialEq>(count: N, noun: &str) -> String {
@@ -13,6 +14,17 @@ pub(super) fn named<'a>(names: impl IntoIterator<Item = &'a str>, max: usize) ->
     let more = names.len().saturating_sub(max);
     let shown = names[..names.len().min(max)].join(", ");
     if more > 0 { format!("{shown} and {more} more") } else { shown }
+}
+
+/// An age in its largest unit.
+pub(super) fn ago(age: Duration) -> String {
+    match age.as_secs() {
+        0 => "just now".into(),
+        seconds @ 1..120 => format!("{seconds} s ago"),
+        seconds @ 120..7_200 => format!("{} min ago", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{} h ago", seconds / 3_600),
+        seconds => format!("{} days ago", seconds / 86_400),
+    }
 }
 
 #[cfg(test)]

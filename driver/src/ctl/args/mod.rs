@@ -5,6 +5,7 @@ mod import;
 mod init;
 mod migrate;
 mod options;
+mod secrets;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ pub(crate) use options::{
     AddOptions, DependentsOptions, DoctorOptions, DrillOptions, ExecOptions, GcOptions,
     InstallOptions, LoginOptions, RenderOptions, SetupOptions,
 };
+pub(crate) use secrets::{SecretKind, SecretsOptions, SortBy};
 
 const EXIT_STATUS: &str = "Exit status: 0 done, 1 drift or findings, 2 usage, 65 bad input or config, \
     66 no such secret, 69 no daemon, 74 local I/O failed, 75 try later, 76 protocol error, 77 not allowed.";
@@ -71,6 +73,13 @@ pub(crate) enum Command {
     Seal(SealCredentialOptions),
     /// Print the state, as `cache status` does: exit status 0 if all is well, 1 if psid is degraded, 69 if it is down
     Status(StatusOptions),
+    /// List every registered secret: its kind, workload, owner, age and last use; never a value
+    ///
+    /// FETCHED is when the provider last returned the value, or when a literal was stored; CHANGED is when psid first saw
+    /// the present value. LAST USE is the last lookup by podman since psid started, with the user, as the kernel names it,
+    /// and the systemd unit of the calling process. The unit is a hint: a user decides what runs in a unit of its own.
+    /// The journal has the first lookup of each value by each user and unit.
+    Secrets(SecretsOptions),
     /// Restore registrations that were deleted within the last ten minutes; without an id, list them
     Restore {
         /// The id of the deleted registration
@@ -240,6 +249,7 @@ impl Command {
             Self::Init(_) => "init".into(),
             Self::Seal(options) => format!("seal {}", shown(&options.name)),
             Self::Status(_) => "status".into(),
+            Self::Secrets(_) => "secrets".into(),
             Self::Install(_) => "install".into(),
             Self::Drill(_) => "drill".into(),
             Self::Metrics => "metrics".into(),

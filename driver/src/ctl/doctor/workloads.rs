@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use psi_common::{Finding, Paths, Problem};
-use psi_proto::v1::{PlannedWorkload, StatusResponse};
+use psi_proto::v1::{PlanRequest, PlannedWorkload, StatusResponse};
 
 use super::named;
 use crate::client::{Client, Deadline};
@@ -32,7 +32,7 @@ impl Workloads {
         let (mut planned, mut failure) = (Vec::new(), None);
         // A psid that is down is a finding of its own.
         if status.is_ok() {
-            match Client::new(paths, Deadline::Probe).plan(false, &mut |_| {}) {
+            match Client::new(paths, Deadline::Probe).plan(PlanRequest::default(), &mut |_| {}) {
                 Ok(plan) => planned = plan,
                 Err(error) => {
                     let Problem { what, remedy } = error.into_problem();

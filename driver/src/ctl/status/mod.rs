@@ -15,10 +15,11 @@ use serde::Serialize;
 use crate::client::{Client, Deadline};
 use crate::ctl::json;
 use crate::ctl::names::Known;
+use crate::ctl::wording::ago;
 use crate::error::CliError;
 use crate::stdio;
 use report::as_json;
-use text::{ago, as_text, size};
+use text::{as_text, size};
 
 pub(crate) fn run(paths: &Paths, verify: bool, wants_json: bool) -> Result<(), CliError> {
     match Client::new(paths, Deadline::Probe).status(verify) {
@@ -41,8 +42,9 @@ pub(crate) fn run(paths: &Paths, verify: bool, wants_json: bool) -> Result<(), C
     }
 }
 
+/// The present time, for ages.
 #[expect(clippy::disallowed_methods, reason = "ages are relative to the wall clock")]
-fn now() -> SystemTime {
+pub(super) fn now() -> SystemTime {
     SystemTime::now()
 }
 

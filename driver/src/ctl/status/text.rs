@@ -8,7 +8,7 @@ use psi_proto::v1::{
 };
 
 use crate::ctl::names::Known;
-use crate::ctl::wording::counted;
+use crate::ctl::wording::{ago, counted};
 
 /// Labelled lines, with ages relative to one time.
 struct Lines<'a> {
@@ -202,16 +202,6 @@ impl Lines<'_> {
             "" => self.line("login", what),
             remedy => self.line("login", &format!("{what}; {remedy}")),
         }
-    }
-}
-
-pub(super) fn ago(age: Duration) -> String {
-    match age.as_secs() {
-        0 => "just now".into(),
-        seconds @ 1..120 => format!("{seconds} s ago"),
-        seconds @ 120..7_200 => format!("{} min ago", seconds / 60),
-        seconds @ 7_200..172_800 => format!("{} h ago", seconds / 3_600),
-        seconds => format!("{} days ago", seconds / 86_400),
     }
 }
 
