@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+/// The socket of the system's psid for users.
+const USERS_SOCKET: &str = "/run/psi/users.sock";
+
 /// The podman that is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -23,6 +26,8 @@ pub struct Paths {
     pub state: PathBuf,
     /// The daemon's socket; `PSI_SOCKET` overrides it.
     pub socket: PathBuf,
+    /// The socket at which the system's psid serves the users that workloads name, for a user without a psid.
+    pub users_socket: Option<PathBuf>,
     /// psid's directory in RAM, for state that outlives a restart but not a boot: the boot's mark, refused
     /// logins; `PSI_RUN_DIR` overrides it.
     pub run: PathBuf,
@@ -69,6 +74,9 @@ impl Paths {
             Scope::System => Self::system(),
             Scope::User { uid } => Self::user(uid),
         };
+        if variable("PSI_SOCKET").is_some() {
+            paths.users_socket = None;
+        }
         for (name, path) in [
             ("PSI_CONFIG", &mut paths.config),
             ("PSI_STATE_DIR", &mut paths.state),
@@ -80,6 +88,20 @@ impl Paths {
             }
         }
         paths
+    }
+
+    /// Whether a client calls the system's psid for a user: the user has no psid, and the system's serves users.
+    pub fn uses_systems_psid(&self) -> bool {
+        let is_there = |path: &Path| path.symlink_metadata().is_ok();
+        self.users_socket.as_deref().is_some_and(is_there) && !is_there(&self.socket)
+    }
+
+    /// The socket for a client.
+    pub fn clients_socket(&self) -> &Path {
+        match &self.users_socket {
+            Some(users) if self.uses_systems_psid() => users,
+            _ => &self.socket,
+        }
     }
 
     /// The sealed key of the tpm backend, beside the config.
@@ -97,6 +119,7 @@ impl Paths {
             config: "/etc/psi/config.toml".into(),
             state: "/var/lib/psi".into(),
             socket: "/run/psi/psid.sock".into(),
+            users_socket: None,
             run: "/run/psid".into(),
             podman_drop_in: "/etc/containers/containers.conf.d/50-psi.conf".into(),
             quadlets: "/etc/containers/systemd".into(),
@@ -117,6 +140,7 @@ impl Paths {
             config: config.join("psi/config.toml"),
             state: base("XDG_STATE_HOME", ".local/state").join("psi"),
             socket: runtime.join("psi/psid.sock"),
+            users_socket: Some(USERS_SOCKET.into()),
             run: runtime.join("psid"),
             podman_drop_in: config.join("containers/containers.conf.d/50-psi.conf"),
             quadlets: config.join("containers/systemd"),
@@ -166,6 +190,23 @@ mod tests {
         assert_eq!(detect(0, Some(0), IDENTITY), Scope::System);
         let system_container = "0 100000 65536\n";
         assert_eq!(detect(0, None, system_container), Scope::System);
+    }
+
+    #[test]
+    fn user_without_a_psid_calls_the_systems() {
+        let directory = std::env::temp_dir().join(format!("psi-paths-{}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        let [own, users] = ["psid.sock", "users.sock"].map(|name| directory.join(name));
+        let given =
+            Paths { socket: own.clone(), users_socket: Some(users.clone()), ..Paths::user(1234) };
+        assert_eq!(given.clients_socket(), own, "the message names the user's own");
+        std::fs::write(&users, "").unwrap();
+        assert_eq!(given.clients_socket(), users);
+        assert!(given.uses_systems_psid());
+        std::fs::write(&own, "").unwrap();
+        assert_eq!(given.clients_socket(), own);
+        assert!(Paths::system().users_socket.is_none());
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]

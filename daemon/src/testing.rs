@@ -67,6 +67,10 @@ pub mod model {
     pub mod clock {
         pub use crate::model::clock::*;
     }
+    /// `model::principal`.
+    pub mod principal {
+        pub use crate::model::principal::*;
+    }
     /// `model::reference`.
     pub mod reference {
         pub use crate::model::reference::{CacheKey, Listing, ListingScope, Namespace, Reference};

@@ -817,6 +817,12 @@ pub struct PlannedWorkload {
     /// The sources that are missing in the cache; empty if all are cached.
     #[prost(string, tag = "9")]
     pub missing: ::prost::alloc::string::String,
+    /// The user whose podman runs it, as configured; empty: root.
+    #[prost(string, tag = "10")]
+    pub user: ::prost::alloc::string::String,
+    /// The user's uid, if it is known.
+    #[prost(uint32, optional, tag = "11")]
+    pub uid: ::core::option::Option<u32>,
 }
 /// A secret that a workload needs registered.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

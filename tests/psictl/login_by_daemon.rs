@@ -68,7 +68,7 @@ fn new_secret_is_tried_and_a_refused_one_is_not_repeated() {
 fn login_is_for_admins() {
     let infisical = FakeInfisical::with(&json!({"/myapp": {"A": "1"}}));
     let instance = Instance::of(&infisical);
-    instance.configure(&Config::of(&infisical).access("allow_uids = [0, 1234]"));
+    instance.configure(&Config::of(&infisical).workload_of(1_234, "web", "/web"));
     let _psid = instance.start();
     instance.driver(&["login"]).user(&instance, 1234, 1234).fails(77);
     assert_eq!(infisical.logins(), 0);

@@ -89,15 +89,14 @@ fn many_idle_clients_are_tolerated() {
     drop(idle);
 }
 
-/// If other users are allowed, every user can connect: one that is refused must not use up the
-/// connections of allowed users.
+/// A user without a workload must not use up the connections of others.
 #[test]
 fn unauthorized_connections_do_not_block_callers() {
     let infisical = FakeInfisical::with(&json!({}));
     let instance = Instance::of(&infisical);
-    instance.configure(&Config::of(&infisical).access("allow_uids = [0, 23456]"));
+    instance.configure(&Config::of(&infisical).workload_of(23_456, "web", "/web"));
     let few = ["/bin/sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"];
-    let _psid = instance.psid().through(&few).start();
+    let _psid = instance.psid().with_users_socket(&instance).through(&few).start();
     instance.driver(&["store"]).id(id(1)).stdin("a literal").ok();
     let mut unauthorized = Command::new("setpriv");
     unauthorized.args([
@@ -110,7 +109,7 @@ fn unauthorized_connections_do_not_block_callers() {
         "-e",
         HOLD,
     ]);
-    unauthorized.arg(instance.socket()).stdin(Stdio::null()).stdout(Stdio::null());
+    unauthorized.arg(instance.users_socket()).stdin(Stdio::null()).stdout(Stdio::null());
     let unauthorized = Process::start(unauthorized);
     unauthorized.await_stderr(" held");
     assert_eq!(instance.driver(&["lookup"]).id(id(1)).text(), "a literal");

@@ -105,5 +105,27 @@ fn descriptor_other_than_a_unix_socket_is_refused() {
     let instance = Instance::of(&infisical);
     let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let line = instance.psid().activated_by(&tcp).fails(74);
-    assert!(line.contains("a descriptor that is not a unix socket"), "{line}");
+    assert!(line.contains("a descriptor that is not usable: it is not a unix socket"), "{line}");
+}
+
+#[test]
+fn sockets_are_taken_by_their_names() {
+    let (_infisical, instance, admin) = activated();
+    let users = UnixListener::bind(instance.users_socket()).unwrap();
+    let psid = instance.psid().activated_by_both([&admin, &users], "admin:users").start();
+    instance.driver(&["health"]).ok();
+    instance.driver(&["health"]).env("PSI_SOCKET", instance.users_socket()).ok();
+    psid.terminate();
+    // In any order; a psid.socket without a name of its own is the admin's.
+    let psid = instance.psid().activated_by_both([&users, &admin], "users:psid.socket").start();
+    instance.driver(&["health"]).ok();
+    psid.terminate();
+    for (names, why) in [
+        ("admin:other", "it is named other, which psid does not know"),
+        ("admin:admin", "there are two named admin"),
+    ] {
+        let mut psid = instance.psid().activated_by_both([&admin, &users], names).launch();
+        assert_eq!(psid.wait(), 74);
+        assert!(psid.log().contains(why), "{}", psid.log());
+    }
 }

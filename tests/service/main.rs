@@ -14,5 +14,6 @@ mod config_in_force;
 mod metrics;
 mod notices;
 mod reload;
+mod rpc_table;
 mod trail;
 mod unit;

@@ -5,6 +5,7 @@ use psi_common::for_own_scope;
 
 use crate::cli::error::CommandError;
 use crate::config::ConfigError;
+use crate::grpc::refuse;
 use crate::runtime::listener;
 use crate::sys::notify;
 
@@ -16,9 +17,12 @@ pub(super) async fn report(error: ConfigError) -> CommandError {
     );
     let error = CommandError::from(error);
     notify::status(&for_own_scope(&error.to_string()));
-    if let Some(socket) = listener::passed_socket()
-        && let Err(error) = crate::grpc::refuse(socket, for_own_scope(&answer).into_owned()).await
-    {
+    let answer = for_own_scope(&answer).into_owned();
+    // A user does not see what the config says.
+    let to_users = "psid cannot start with its config; root sees why with `psid check`".to_owned();
+    let (admin, users) = listener::passed_sockets();
+    let refused = tokio::join!(refuse(admin, answer), refuse(users, to_users));
+    for error in [refused.0, refused.1].into_iter().filter_map(Result::err) {
         tracing::debug!("callers were not answered: {error}");
     }
     error

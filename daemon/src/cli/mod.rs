@@ -156,6 +156,8 @@ fn execute(line: CommandLine) -> Result<(), CommandError> {
     malloc::keep_no_large_block();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        // TasksMax= of the unit allows them.
+        .max_blocking_threads(64)
         .enable_all()
         .build()
         .map_err(|error| {
@@ -295,12 +297,7 @@ async fn run_daemon(
         Err(error) => return Err(broken_config::report(error).await),
     };
     let listener =
-        listener::listen(&environment.paths.socket, &config.access).map_err(|error| {
-            CommandError::io(
-                format!("the socket: {error}"),
-                "stop the process that uses it, or set PSI_SOCKET",
-            )
-        })?;
+        listener::listen(&environment.paths.socket).map_err(CommandError::of(Exit::Io))?;
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone()).map_err(|error| {
         CommandError::io(format!("SIGTERM cannot be handled: {error}"), "report it")

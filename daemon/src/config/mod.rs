@@ -7,6 +7,7 @@ mod pkcs11;
 mod raw;
 mod seal_line;
 mod strict;
+mod workload;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
@@ -29,8 +30,6 @@ pub(crate) use seal_line::with_seal_line;
 pub struct Config {
     /// `[cache]`
     pub cache: CacheConfig,
-    /// `[access]`
-    pub access: Access,
     /// `[providers.infisical]`
     pub infisical: Option<InfisicalConfig>,
     /// `[providers.pkcs11]`
@@ -75,15 +74,6 @@ pub struct CacheConfig {
     pub seal_with: Option<SealWith>,
     /// Whether a value is evicted once the provider has confirmed that it does not exist or is denied.
     pub evict_revoked: bool,
-}
-
-/// `[access]`: the users that may call psid.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Access {
-    /// User ids.
-    pub uids: Vec<u32>,
-    /// Group ids.
-    pub gids: Vec<u32>,
 }
 
 /// `[providers.infisical]`

@@ -11,18 +11,15 @@ use toml::Spanned;
 use super::auth::{self, AuthContext, RawAuth};
 use super::fault::Fault;
 use super::pkcs11::RawPkcs11;
-use super::{Access, CacheConfig, Config, Fingerprint, InfisicalConfig, ProjectConfig};
+use super::workload::RawWorkload;
+use super::{CacheConfig, Config, Fingerprint, InfisicalConfig, ProjectConfig};
 use crate::keys::credential::SealWith;
-use crate::provider::Source;
-use crate::provider::upstream::Workload;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawConfig {
     #[serde(default)]
     cache: RawCache,
-    #[serde(default)]
-    access: RawAccess,
     #[serde(default)]
     providers: RawProviders,
     #[serde(default)]
@@ -64,13 +61,6 @@ enum RawOnRevoked {
     Keep,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawAccess {
-    allow_uids: Vec<u32>,
-    allow_gids: Vec<u32>,
-}
-
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawProviders {
@@ -100,31 +90,6 @@ struct RawProject {
     auth: Option<Spanned<RawAuth>>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawWorkload {
-    provider: Spanned<String>,
-    #[serde(default)]
-    depends_on: Vec<String>,
-    #[serde(default)]
-    mount: Vec<String>,
-    secrets: Vec<Spanned<RawSource>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawSource {
-    project: String,
-    #[serde(default = "root")]
-    path: String,
-    #[serde(default)]
-    recursive: bool,
-}
-
-fn root() -> String {
-    "/".into()
-}
-
 impl Default for RawCache {
     fn default() -> Self {
         Self {
@@ -139,17 +104,18 @@ impl Default for RawCache {
     }
 }
 
-impl Default for RawAccess {
-    fn default() -> Self {
-        Self { allow_uids: vec![0], allow_gids: Vec::new() }
-    }
-}
+/// For a config of an earlier version.
+const NO_ACCESS: &str = "there is no [access] any more: each workload says whose it is; remove it, and put user = \
+                         \"NAME\" in [workloads.…]";
 
 /// Parses the text. Only the message of an error is kept, because its display quotes the file.
 pub(super) fn parse(text: &str) -> Result<RawConfig, Fault> {
     toml::from_str(text).map_err(|error| Fault {
         at: error.span().map(|span| span.start),
-        what: error.message().to_owned(),
+        what: match error.message() {
+            message if message.starts_with("unknown field `access`") => NO_ACCESS.to_owned(),
+            message => message.to_owned(),
+        },
     })
 }
 
@@ -178,7 +144,6 @@ impl RawConfig {
         }
         Ok(Config {
             cache: self.cache.check()?,
-            access: Access { uids: self.access.allow_uids, gids: self.access.allow_gids },
             infisical,
             pkcs11,
             workloads,
@@ -203,9 +168,9 @@ impl RawConfig {
 
     /// Each workload: its name, its place and the number of its sources.
     pub(super) fn workload_places(&self) -> impl Iterator<Item = (&str, usize, usize)> {
-        self.workloads.iter().map(|(name, workload)| {
-            (name.as_str(), workload.provider.span().start, workload.secrets.len())
-        })
+        self.workloads
+            .iter()
+            .map(|(name, workload)| (name.as_str(), workload.place(), workload.sources()))
     }
 }
 
@@ -306,39 +271,6 @@ fn is_this_host(url: &url::Url) -> bool {
         Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
         Some(url::Host::Domain(name)) => name == "localhost",
         None => false,
-    }
-}
-
-impl RawWorkload {
-    fn check(self, name: &str, infisical: Option<&InfisicalConfig>) -> Result<Workload, Fault> {
-        let at = Some(self.provider.span().start);
-        check::without_controls("the workload", name)
-            .map_err(|error| Fault { at, what: error.to_string() })?;
-        let provider = self.provider.into_inner();
-        let Some(infisical) = infisical.filter(|_| provider == "infisical") else {
-            let what = match provider.as_str() {
-                "pkcs11" | "nitrokeyhsm" => {
-                    "a token has no directories to list; use provider = \"infisical\"".into()
-                }
-                _ => format!("there is no [providers.{provider}]"),
-            };
-            return Err(Fault { at, what: format!("workload '{name}': {what}") });
-        };
-        let mut sources = Vec::new();
-        for raw in self.secrets {
-            let at = Some(raw.span().start);
-            let RawSource { project, path, recursive } = raw.into_inner();
-            if !infisical.projects.contains_key(&project) {
-                let what = format!(
-                    "workload '{name}': there is no [providers.infisical.projects.{project}]"
-                );
-                return Err(Fault { at, what });
-            }
-            check::path(&path)
-                .map_err(|error| Fault { at, what: format!("workload '{name}': {error}") })?;
-            sources.push(Source { project, path, recursive });
-        }
-        Ok(Workload { provider, depends_on: self.depends_on, mount: self.mount, sources })
     }
 }
 

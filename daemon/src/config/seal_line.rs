@@ -83,8 +83,8 @@ mod tests {
 
     #[test]
     fn line_is_added_once_and_others_stay() {
-        let text = "# mine\n[cache] # the cache\nbackend = \"tpm\" # sealed\nrefresh_interval = \"2h\"\n\n[access]\nallow_uids = [0]\n";
-        let host = "# mine\n[cache] # the cache\nbackend = \"tpm\" # sealed\nseal_with = \"host\"\nrefresh_interval = \"2h\"\n\n[access]\nallow_uids = [0]\n";
+        let text = "# mine\n[cache] # the cache\nbackend = \"tpm\" # sealed\nrefresh_interval = \"2h\"\n\n[workloads]\n# none\n";
+        let host = "# mine\n[cache] # the cache\nbackend = \"tpm\" # sealed\nseal_with = \"host\"\nrefresh_interval = \"2h\"\n\n[workloads]\n# none\n";
         assert_eq!(with(text, SealWith::Host).unwrap(), host);
         assert_eq!(with(host, SealWith::Host).unwrap(), host);
         assert_eq!(with(text, SealWith::Tpm2).unwrap(), text, "the default takes no line");
@@ -124,7 +124,7 @@ mod tests {
         for text in ["cache = { enabled = true }\n", "cache.enabled = true\n"] {
             assert!(with(text, SealWith::Host).is_err(), "{text}");
         }
-        let text = "#:[cache]\n[access]\nallow_uids = [0] # [cache]\n";
+        let text = "#:[cache]\n[workloads] # [cache]\n";
         let changed = with(text, SealWith::Host).unwrap();
         assert!(
             changed.starts_with(text) && changed.ends_with("\n[cache]\nseal_with = \"host\"\n")

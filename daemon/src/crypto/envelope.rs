@@ -1,13 +1,14 @@
 //! The format of sealed files: `cache.enc` (version 2) and literals. Pure: bytes in, bytes out.
 //!
 //! ```text
-//! magic (4: "PSIC" the cache, "PSIL" a literal) · version (1: 2) · backend tag (1) · key id (16)
-//! · length of the wrapped-key header (2, big-endian) · wrapped-key header · nonce (12)
+//! magic (4: "PSIC" the cache, "PSIL" a literal, "PSIU" a user's literal) · version (1: 2) · backend tag (1)
+//! · only in a user's literal: the user's uid (4, big-endian) · key id (16) · length of the wrapped-key header (2, big-endian) · wrapped-key header · nonce (12)
 //! · AES-256-GCM ciphertext and tag
 //! ```
 //!
 //! All bytes before the ciphertext are authenticated with it, and so is the id of a literal, so that one file cannot
-//! stand for another. The wrapped-key header is empty for tpm.
+//! stand for another. The uid is not encrypted, so that psid knows whose a literal is while no key is open; a changed one
+//! opens with no key. The wrapped-key header is empty for tpm.
 
 use psi_common::{BackendTag, CacheHeader, NotACache, SecretBytes};
 
@@ -17,6 +18,7 @@ use crate::crypto::aead::{Aead, KEY_ID_LEN, NONCE_LEN, TAG_LEN};
 pub(crate) const VERSION: u8 = 2;
 
 const MAGIC_LITERAL: &[u8; MAGIC_LEN] = b"PSIL";
+const MAGIC_USERS_LITERAL: &[u8; MAGIC_LEN] = b"PSIU";
 const MAGIC_LEN: usize = 4;
 
 /// What a file holds; authenticated with its content.
@@ -26,6 +28,8 @@ pub enum AadContext<'a> {
     Cache,
     /// One literal, with its id.
     Literal(&'a str),
+    /// One literal of a user, with its id and the user's uid.
+    UsersLiteral(&'a str, u32),
 }
 
 /// What a key backend needs to open the data key of a file.
@@ -107,6 +111,9 @@ fn header(
     if let Some(magic) = content.magic() {
         header[..MAGIC_LEN].copy_from_slice(magic);
     }
+    if let AadContext::UsersLiteral(_, uid) = content {
+        header.extend_from_slice(&uid.to_be_bytes());
+    }
     header.extend_from_slice(&key_id);
     // A wrapped key and its signature are far below the limit.
     let length = u16::try_from(wrapped_key.bytes.len()).unwrap_or(u16::MAX);
@@ -120,7 +127,9 @@ fn header(
 pub(super) fn aad(content: AadContext<'_>, header: &[u8]) -> Vec<u8> {
     match content {
         AadContext::Cache => header.to_vec(),
-        AadContext::Literal(id) => [header, id.as_bytes()].concat(),
+        AadContext::Literal(id) | AadContext::UsersLiteral(id, _) => {
+            [header, id.as_bytes()].concat()
+        }
     }
 }
 
@@ -137,7 +146,14 @@ impl<'a> Envelope<'a> {
             }
             Some(magic) => tag_after(magic, file)?,
         };
-        let rest = &file[CacheHeader::LEN..];
+        let mut rest = &file[CacheHeader::LEN..];
+        if let AadContext::UsersLiteral(_, uid) = content {
+            let found;
+            (found, rest) = rest.split_first_chunk().ok_or(EnvelopeError::Truncated)?;
+            if u32::from_be_bytes(*found) != uid {
+                return Err(EnvelopeError::NotAuthentic);
+            }
+        }
         let (key_id, rest) = rest.split_first_chunk().ok_or(EnvelopeError::Truncated)?;
         let (length, rest) = rest.split_first_chunk().ok_or(EnvelopeError::Truncated)?;
         let length = usize::from(u16::from_be_bytes(*length));
@@ -173,21 +189,42 @@ impl<'a> Envelope<'a> {
 
 /// Whether a file of the registry is a sealed literal.
 pub(crate) fn is_literal(file: &[u8]) -> bool {
-    file.starts_with(MAGIC_LITERAL)
+    file.starts_with(MAGIC_LITERAL) || file.starts_with(MAGIC_USERS_LITERAL)
 }
 
 /// The wrapped-key header of any sealed file.
 pub(crate) fn wrapped_key_header(file: &[u8]) -> Option<WrappedKeyHeader> {
-    let contents = [AadContext::Cache, AadContext::Literal("")];
+    let contents = [AadContext::Cache, AadContext::of_literal("", file)];
     contents.into_iter().find_map(|content| Some(Envelope::parse(content, file).ok()?.wrapped_key))
 }
 
-impl AadContext<'_> {
+impl<'a> AadContext<'a> {
+    /// The literal of a user, or of nobody else than root.
+    pub(crate) fn literal(id: &'a str, owner: Option<u32>) -> Self {
+        owner.map_or(Self::Literal(id), |uid| Self::UsersLiteral(id, uid))
+    }
+
+    /// What the file of a literal claims to hold.
+    pub(crate) fn of_literal(id: &'a str, file: &[u8]) -> Self {
+        let rest = file.strip_prefix(MAGIC_USERS_LITERAL);
+        let uid = rest.and_then(|rest| rest.get(CacheHeader::LEN - MAGIC_LEN..)?.first_chunk());
+        Self::literal(id, uid.map(|uid| u32::from_be_bytes(*uid)))
+    }
+
+    /// The user whose literal it is.
+    pub(crate) fn owner(self) -> Option<u32> {
+        match self {
+            Self::UsersLiteral(_, uid) => Some(uid),
+            Self::Cache | Self::Literal(_) => None,
+        }
+    }
+
     /// The magic of the file, unless it is a cache.
     fn magic(self) -> Option<&'static [u8; MAGIC_LEN]> {
         match self {
             Self::Cache => None,
             Self::Literal(_) => Some(MAGIC_LITERAL),
+            Self::UsersLiteral(..) => Some(MAGIC_USERS_LITERAL),
         }
     }
 }

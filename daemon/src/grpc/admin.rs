@@ -1,5 +1,6 @@
 //! `psi.v1.CacheAdmin`
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +19,14 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::caller::RecordedCall;
 use super::control::Control;
-use super::peer::require_admin;
-use super::report::status_response;
+use super::peer::{caller, require_admin, user_limits};
+use super::report::{status_response, users_status_response};
 use super::{drill, missing_key, secret_id, status};
 use crate::crypto::recovery_key::RecoveryKey;
 use crate::keys::SealOptions;
 use crate::lookup::SecretSelector;
 use crate::model::clock;
+use crate::model::principal::Principal;
 use crate::refresh::{Progress, RefreshScope, SourceResult};
 use crate::trail::{Event, TrailSubject};
 
@@ -39,10 +41,18 @@ impl CacheAdmin for Admin {
         &self,
         request: Request<StatusRequest>,
     ) -> Result<Response<StatusResponse>, Status> {
+        let caller = caller(&request)?;
+        let verify = request.into_inner().verify;
+        if verify {
+            require_admin(caller)?;
+        }
         // Right after the start, the status waits for the key.
         self.0.service().wait_ready(clock::now().mono + KEY_OPENS).await;
-        let mut answer = status_response(&*self.0, clock::now()).await;
-        if request.into_inner().verify {
+        let mut answer = match caller {
+            Principal::Admin => status_response(&*self.0, clock::now()).await,
+            Principal::User(_) => users_status_response(&*self.0, caller, clock::now()).await,
+        };
+        if verify {
             answer.verify = Some(match self.0.verify_cache().await {
                 Ok(detail) => VerifyResult { ok: true, detail },
                 Err(problem) => VerifyResult { ok: false, detail: problem.to_string() },
@@ -58,20 +68,26 @@ impl CacheAdmin for Admin {
         request: Request<RefreshRequest>,
     ) -> Result<Response<Self::RefreshStream>, Status> {
         let RefreshRequest { accept_removals: accept, retry } = *request.get_ref();
+        let caller = caller(&request)?;
         if accept || retry {
-            require_admin(&request)?;
+            require_admin(caller)?;
+        }
+        if let Some(limits) = user_limits(&request) {
+            limits.check_refresh()?;
         }
         if retry {
             self.0.service().clear_backoff();
         }
-        let scope = if accept { RefreshScope::AllAcceptingRemovals } else { RefreshScope::All };
+        let scope = if accept { RefreshScope::AllAcceptingRemovals } else { scope_of(caller) };
         let mut progress = self.0.start_refresh(scope, clock::now());
+        let visible = VisibleSources::of(&*self.0, caller);
         let (events, stream) = tokio::sync::mpsc::channel(16);
         tokio::spawn(async move {
             let mut sent = 0;
             loop {
                 let Progress { sources, done, ended } = progress.borrow_and_update().clone();
-                for result in &done[sent..] {
+                let sources = visible.count(sources);
+                for result in done[sent..].iter().filter(|result| visible.has(&result.source)) {
                     if events.send(Ok(event(result, sources))).await.is_err() {
                         return;
                     }
@@ -99,8 +115,7 @@ impl CacheAdmin for Admin {
         &self,
         request: Request<DrillRequest>,
     ) -> Result<Response<Self::DrillStream>, Status> {
-        require_admin(&request)?;
-        let call = RecordedCall::of(&request);
+        let call = RecordedCall::of(self.0.trail(), &request);
         let begun = drill::run(&*self.0, request.get_ref().duration_ms, clock::now()).await;
         call.ended(Event::Drill, TrailSubject::None, &begun);
         Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(begun?))))
@@ -128,8 +143,7 @@ impl CacheAdmin for Admin {
         &self,
         request: Request<RekeyRequest>,
     ) -> Result<Response<RekeyResponse>, Status> {
-        require_admin(&request)?;
-        let call = RecordedCall::of(&request);
+        let call = RecordedCall::of(self.0.trail(), &request);
         let seal = request.into_inner().seal.map(seal_options);
         // A task of its own completes the rekey even if the caller disconnects.
         let daemon = Arc::clone(&self.0);
@@ -146,8 +160,7 @@ impl CacheAdmin for Admin {
         &self,
         request: Request<RecoverRequest>,
     ) -> Result<Response<RecoverResponse>, Status> {
-        require_admin(&request)?;
-        let call = RecordedCall::of(&request);
+        let call = RecordedCall::of(self.0.trail(), &request);
         let RecoverRequest { recovery_key, seal } = request.into_inner();
         let recovery = RecoveryKey::parse(&SecretBytes::new(recovery_key)).map_err(|error| {
             Status::invalid_argument(format!("{error}; type it as it was shown"))
@@ -171,12 +184,52 @@ impl CacheAdmin for Admin {
         &self,
         request: Request<MakeRecoveryKeyRequest>,
     ) -> Result<Response<MakeRecoveryKeyResponse>, Status> {
-        require_admin(&request)?;
-        let call = RecordedCall::of(&request);
+        let call = RecordedCall::of(self.0.trail(), &request);
         let made = self.0.make_recovery_key().await.map_err(failed_precondition);
         call.ended(Event::RecoveryKey, TrailSubject::None, &made);
         let recovery_key = made?.to_text().into_exposed();
         Ok(Response::new(MakeRecoveryKeyResponse { recovery_key }))
+    }
+}
+
+/// What a refresh for this caller covers.
+pub(super) fn scope_of(caller: Principal) -> RefreshScope {
+    match caller {
+        Principal::Admin => RefreshScope::All,
+        Principal::User(uid) => RefreshScope::OfUser(uid),
+    }
+}
+
+/// The sources of which a caller is told: a user's refresh may have joined that of an admin.
+pub(super) enum VisibleSources {
+    All,
+    Only(BTreeSet<String>),
+}
+
+impl VisibleSources {
+    pub(super) fn of(daemon: &dyn Control, caller: Principal) -> Self {
+        if caller == Principal::Admin {
+            return Self::All;
+        }
+        let upstreams = daemon.service().upstreams();
+        let workloads = upstreams.workloads_of(caller);
+        let sources = workloads.flat_map(|(_, workload)| workload.sources.iter());
+        Self::Only(sources.map(ToString::to_string).collect())
+    }
+
+    pub(super) fn has(&self, source: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(sources) => sources.contains(source),
+        }
+    }
+
+    /// The number of sources of a refresh of `all`.
+    pub(super) fn count(&self, all: usize) -> usize {
+        match self {
+            Self::All => all,
+            Self::Only(sources) => sources.len().min(all),
+        }
     }
 }
 

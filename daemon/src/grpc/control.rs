@@ -25,9 +25,6 @@ pub trait Control: Send + Sync {
     /// The record of uses, refusals and changes.
     fn trail(&self) -> &Arc<Trail>;
 
-    /// Whether `[access]` lists the user or the group.
-    fn is_listed(&self, uid: u32, gid: u32) -> bool;
-
     /// Starts a refresh, or joins the running one.
     fn start_refresh(&self, scope: RefreshScope, now: Now) -> watch::Receiver<Progress>;
 

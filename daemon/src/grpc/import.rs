@@ -9,7 +9,6 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::caller::RecordedCall;
 use super::control::Control;
-use super::peer::require_admin;
 use super::status;
 use crate::import::{self, ConflictPolicy, ImportJob};
 use crate::model::clock;
@@ -24,8 +23,7 @@ impl ImportAdmin for Import {
         &self,
         request: Request<ImportRequest>,
     ) -> Result<Response<ImportResponse>, Status> {
-        require_admin(&request)?;
-        let call = RecordedCall::of(&request);
+        let call = RecordedCall::of(self.0.trail(), &request);
         let request = request.into_inner();
         let conflict = match request.conflict() {
             ImportConflict::Skip => ConflictPolicy::Skip,

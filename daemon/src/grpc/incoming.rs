@@ -1,5 +1,5 @@
-//! Accepted connections. Callers without permission share a few connections, so that they cannot exhaust those
-//! of others. A connection is closed if the client does not send the HTTP/2 preface in time, does not answer
+//! Accepted connections. Callers without permission share a few connections, and each user has a limited number, so that
+//! they cannot exhaust those of others. A connection is closed if the client does not send the HTTP/2 preface in time, does not answer
 //! pings, or does not read what it is sent.
 
 use std::io;
@@ -16,8 +16,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
-use super::caller::ConnectedPeer;
-use super::peer::Authorizer;
+use super::access::Authorizer;
+use super::limits::Limits;
+use super::peer::{Door, Peer};
 
 /// Concurrent connections of callers without permission.
 const MAX_UNAUTHENTICATED: usize = 8;
@@ -33,7 +34,7 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// One connection, and its share of the limit.
 pub(super) struct Connection {
     stream: UnixStream,
-    caller: ConnectedPeer,
+    peer: Peer,
     _place: Option<OwnedSemaphorePermit>,
     /// Received bytes of the preface.
     received: usize,
@@ -42,21 +43,35 @@ pub(super) struct Connection {
     preface_timer: Option<Timer>,
     /// The timer while a write waits.
     write_timer: Option<Timer>,
+    /// The timer while a user's connection has no call.
+    idle_timer: Option<Timer>,
 }
 
 type Timer = Pin<Box<Sleep>>;
 
 impl Connection {
-    fn new(stream: UnixStream, caller: ConnectedPeer, place: Option<OwnedSemaphorePermit>) -> Self {
+    fn new(stream: UnixStream, peer: Peer, place: Option<OwnedSemaphorePermit>) -> Self {
         Self {
             stream,
-            caller,
+            peer,
             _place: place,
             received: 0,
             accepted: Instant::now(),
             preface_timer: None,
             write_timer: None,
+            idle_timer: None,
         }
+    }
+
+    /// Whether a user's connection has had no call for too long; if not, wakes the task when that may be so.
+    fn is_idle(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(connection) = &self.peer.connection else { return false };
+        let Some(until) = connection.idle_until() else { return false };
+        let timer = self.idle_timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        if timer.deadline() != until {
+            timer.as_mut().reset(until);
+        }
+        timer.as_mut().poll(context).is_ready()
     }
 
     /// Whether the preface is overdue; if not, wakes the task when it is.
@@ -89,11 +104,13 @@ impl Connection {
 /// The connections of a socket, until `stop`.
 pub(super) fn connections(
     listener: UnixListener,
+    door: Door,
     authorizer: Authorizer,
     stop: CancellationToken,
 ) -> ReceiverStream<io::Result<Connection>> {
     let (accepted, connections) = mpsc::channel(1);
     let unauthorized = Arc::new(Semaphore::new(MAX_UNAUTHENTICATED));
+    let limits = Limits::default();
     tokio::spawn(async move {
         loop {
             let stream = tokio::select! {
@@ -104,13 +121,16 @@ pub(super) fn connections(
                 let _ = tokio::time::timeout(ACCEPT_BACKOFF, stop.cancelled()).await;
                 continue;
             };
-            let caller = ConnectedPeer::of(&stream, authorizer.trail());
-            let allowed = caller.ids().is_some_and(|(uid, gid)| authorizer.allows(uid, gid));
-            let place =
-                if allowed { None } else { Arc::clone(&unauthorized).try_acquire_owned().ok() };
-            if (allowed || place.is_some())
-                && accepted.send(Ok(Connection::new(stream, caller, place))).await.is_err()
-            {
+            let Some(mut peer) = Peer::of(&stream, door) else { continue };
+            let (mut place, mut has_place) = (None, true);
+            if !authorizer.knows(&peer) {
+                place = Arc::clone(&unauthorized).try_acquire_owned().ok();
+                has_place = place.is_some();
+            } else if !peer.is_admin() {
+                peer.connection = limits.connect(peer.uid);
+                has_place = peer.connection.is_some();
+            }
+            if has_place && accepted.send(Ok(Connection::new(stream, peer, place))).await.is_err() {
                 return;
             }
         }
@@ -119,10 +139,10 @@ pub(super) fn connections(
 }
 
 impl Connected for Connection {
-    type ConnectInfo = ConnectedPeer;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> ConnectedPeer {
-        self.caller.clone()
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
     }
 }
 
@@ -135,7 +155,7 @@ impl AsyncRead for Connection {
         let this = self.get_mut();
         let before = buffer.filled().len();
         match Pin::new(&mut this.stream).poll_read(context, buffer) {
-            Poll::Pending if this.is_too_late(context) => {
+            Poll::Pending if this.is_too_late(context) || this.is_idle(context) => {
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
             Poll::Pending => Poll::Pending,
@@ -189,16 +209,15 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    fn connection(stream: UnixStream) -> Connection {
-        let trail = Arc::new(crate::trail::Trail::start(|_| None));
-        let caller = ConnectedPeer::of(&stream, &trail);
-        Connection::new(stream, caller, None)
+    fn pair() -> (Connection, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let peer = Peer::of(&ours, Door::Admin).unwrap();
+        (Connection::new(ours, peer, None), theirs)
     }
 
     /// Whether the connection is closed after `first` was sent and nothing more.
     async fn is_closed_after(first: &[u8]) -> bool {
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let mut connection = connection(ours);
+        let (mut connection, mut theirs) = pair();
         theirs.write_all(first).await.unwrap();
         let mut buffer = [0; 64];
         if !first.is_empty() {
@@ -225,8 +244,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn connection_that_is_not_read_is_closed() {
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let mut connection = connection(ours);
+        let (mut connection, mut theirs) = pair();
         let start = Instant::now();
         let sent = tokio::spawn(async move { connection.write_all(&vec![0; 8 << 20]).await });
         // A read restarts the timer.

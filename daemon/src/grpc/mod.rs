@@ -1,6 +1,7 @@
 //! gRPC: authorizes the caller, converts messages to domain types and back, errors to statuses, and reads the
 //! clock. It calls `lookup::Service` and [`control::Control`] only.
 
+mod access;
 mod admin;
 mod caller;
 pub(crate) mod control;
@@ -9,6 +10,8 @@ mod driver;
 mod hsm;
 mod import;
 mod incoming;
+mod limited_body;
+mod limits;
 mod login;
 mod peer;
 mod refuse;
@@ -32,12 +35,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
-use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
+use tonic::transport::server::Router;
+use tonic_health::pb::health_server::{Health, HealthServer};
 
 use crate::lookup::ServiceError;
+use access::Authorizer;
 use control::Control;
-use peer::Authorizer;
+use peer::Door;
 
 pub(crate) use refuse::refuse;
 
@@ -49,6 +54,12 @@ const MARGIN: Duration = Duration::from_millis(400);
 const MAX_REQUEST_BYTES: usize = 2 * MAX_SECRET_BYTES;
 /// Concurrent calls of one connection; psi-driver makes one.
 const MAX_CALLS: u32 = 32;
+/// The same of a user's connection, and the bytes that psid receives in advance, for a call and for all.
+const USERS_MAX_CALLS: u32 = 8;
+const USERS_CALL_WINDOW: u32 = 64 * 1_024;
+const USERS_WINDOW: u32 = 128 * 1_024;
+/// The headers of a user's call.
+const USERS_MAX_HEADERS: u32 = 16 * 1_024;
 /// An idle connection is pinged at this interval…
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// … and closed if it does not answer the ping in this time.
@@ -56,62 +67,120 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long open calls may take once psid stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
-/// Serves the socket until `stop`, then ends the open calls.
+/// The sockets that are served.
+pub struct Sockets {
+    /// Root's and psid's own user's.
+    pub admin: UnixListener,
+    /// That of the users that workloads name.
+    pub users: Option<UnixListener>,
+}
+
+/// Serves the sockets until `stop`, then ends the open calls. The users' socket is served once `known` has ended.
 pub async fn serve(
     daemon: Arc<dyn Control>,
-    listener: UnixListener,
+    sockets: Sockets,
+    known: impl Future<Output = ()> + Send + 'static,
     stop: CancellationToken,
 ) -> Result<(), Problem> {
-    let failed = |error: &dyn Error| {
-        Problem::new(format!("the server ended: {error}"), "see `journalctl -u psid`")
-    };
-    let listener = tokio::net::UnixListener::from_std(listener).map_err(|error| failed(&error))?;
     let (reporter, health) = tonic_health::server::health_reporter();
     let authorizer = Authorizer::new(Arc::clone(&daemon));
-    let connections = incoming::connections(listener, authorizer.clone(), stop.clone());
-    let driver = SecretDriverServer::new(driver::Driver(Arc::clone(&daemon)));
-    let admin = CacheAdminServer::new(admin::Admin(Arc::clone(&daemon)));
-    let hsm = HsmAdminServer::new(hsm::Hsm(Arc::clone(&daemon)));
-    let import = ImportAdminServer::new(import::Import(Arc::clone(&daemon)));
-    let providers = ProviderAdminServer::new(login::Providers(Arc::clone(&daemon)));
-    let workloads = WorkloadAdminServer::new(workloads::Workloads(daemon));
-    let server = Server::builder()
-        .max_concurrent_streams(MAX_CALLS)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_service(authorized(health.max_decoding_message_size(MAX_REQUEST_BYTES), &authorizer))
-        .add_service(authorized(driver.max_decoding_message_size(MAX_REQUEST_BYTES), &authorizer))
-        .add_service(authorized(admin.max_decoding_message_size(MAX_REQUEST_BYTES), &authorizer))
-        .add_service(authorized(hsm.max_decoding_message_size(MAX_REQUEST_BYTES), &authorizer))
-        .add_service(authorized(import.max_decoding_message_size(MAX_REQUEST_BYTES), &authorizer))
-        .add_service(authorized(
-            providers.max_decoding_message_size(MAX_REQUEST_BYTES),
-            &authorizer,
-        ))
-        .add_service(authorized(
-            workloads.max_decoding_message_size(MAX_REQUEST_BYTES),
-            &authorizer,
-        ))
-        .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
+    let services = Services { daemon, health, authorizer };
+    let admin = serve_one(sockets.admin, Door::Admin, services.clone(), stop.clone());
+    let (users, until) = (sockets.users, stop.clone());
+    let users = async move {
+        known.await;
+        match users {
+            Some(users) => serve_one(users, Door::Users, services, until).await,
+            None => {
+                until.cancelled().await;
+                Ok(())
+            }
+        }
+    };
     let shutdown = async {
         stop.cancelled().await;
         reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
         let _ = tokio::time::timeout(SHUTDOWN_GRACE, std::future::pending::<()>()).await;
     };
-    // As a task of a worker, which then serves the calls itself: on the thread of `block_on`, each connection would cost
+    // As tasks of workers, which then serve the calls themselves: on the thread of `block_on`, each connection would cost
     // two wake-ups of another thread.
-    let server = AbortOnDropHandle::new(tokio::spawn(server));
+    let admin = AbortOnDropHandle::new(tokio::spawn(admin));
+    let users = AbortOnDropHandle::new(tokio::spawn(users));
+    let both = async { tokio::try_join!(admin, users) };
     tokio::select! {
-        result = server => match result {
-            Ok(served) => served.map_err(|error| failed(&error)),
+        result = both => match result {
+            Ok((admin, users)) => admin.and(users),
             Err(crashed) => Err(failed(&crashed)),
         },
         () = shutdown => Ok(()),
     }
 }
 
-fn authorized<S>(service: S, authorizer: &Authorizer) -> InterceptedService<S, Authorizer> {
-    InterceptedService::new(service, authorizer.clone())
+/// The services of a socket.
+struct Services<H> {
+    daemon: Arc<dyn Control>,
+    health: HealthServer<H>,
+    authorizer: Authorizer,
+}
+
+async fn serve_one<H: Health>(
+    listener: UnixListener,
+    door: Door,
+    services: Services<H>,
+    stop: CancellationToken,
+) -> Result<(), Problem> {
+    let listener = tokio::net::UnixListener::from_std(listener).map_err(|error| failed(&error))?;
+    let authorizer = services.authorizer.clone();
+    let connections = incoming::connections(listener, door, authorizer, stop.clone());
+    let served =
+        services.router(door).serve_with_incoming_shutdown(connections, stop.cancelled_owned());
+    served.await.map_err(|error| failed(&error))
+}
+
+impl<H> Clone for Services<H> {
+    fn clone(&self) -> Self {
+        let Self { daemon, health, authorizer } = self;
+        Self { daemon: Arc::clone(daemon), health: health.clone(), authorizer: authorizer.clone() }
+    }
+}
+
+impl<H: Health> Services<H> {
+    fn router(self, door: Door) -> Router {
+        let Self { daemon, health, authorizer } = self;
+        let driver = SecretDriverServer::new(driver::Driver(Arc::clone(&daemon)));
+        let admin = CacheAdminServer::new(admin::Admin(Arc::clone(&daemon)));
+        let hsm = HsmAdminServer::new(hsm::Hsm(Arc::clone(&daemon)));
+        let import = ImportAdminServer::new(import::Import(Arc::clone(&daemon)));
+        let providers = ProviderAdminServer::new(login::Providers(Arc::clone(&daemon)));
+        let workloads = WorkloadAdminServer::new(workloads::Workloads(daemon));
+        let limit = MAX_REQUEST_BYTES;
+        server(door)
+            .add_service(authorizer.before(health.max_decoding_message_size(limit)))
+            .add_service(authorizer.before(driver.max_decoding_message_size(limit)))
+            .add_service(authorizer.before(admin.max_decoding_message_size(limit)))
+            .add_service(authorizer.before(hsm.max_decoding_message_size(limit)))
+            .add_service(authorizer.before(import.max_decoding_message_size(limit)))
+            .add_service(authorizer.before(providers.max_decoding_message_size(limit)))
+            .add_service(authorizer.before(workloads.max_decoding_message_size(limit)))
+    }
+}
+
+fn server(door: Door) -> Server {
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
+    match door {
+        Door::Admin => server.max_concurrent_streams(MAX_CALLS),
+        Door::Users => server
+            .max_concurrent_streams(USERS_MAX_CALLS)
+            .initial_stream_window_size(USERS_CALL_WINDOW)
+            .initial_connection_window_size(USERS_WINDOW)
+            .http2_max_header_list_size(USERS_MAX_HEADERS),
+    }
+}
+
+fn failed(error: &dyn Error) -> Problem {
+    Problem::new(format!("the server ended: {error}"), "see `journalctl -u psid`")
 }
 
 /// The one place that turns an error into a status.
@@ -123,6 +192,7 @@ fn status(error: ServiceError) -> Status {
         ServiceError::NotFound(_) => Status::not_found(message),
         ServiceError::Exists => Status::already_exists(message),
         ServiceError::Denied(_) => Status::permission_denied(message),
+        ServiceError::Quota(_) => Status::resource_exhausted(message),
         ServiceError::NoKey(_) => Status::failed_precondition(message),
         ServiceError::Unavailable(_) => Status::unavailable(message),
     }

@@ -1,72 +1,71 @@
-//! Authorization: by the peer credentials of the socket, which the kernel provides, and nothing else.
+//! The process at the other end of a connection, by the peer credentials of the socket (SO_PEERCRED), which the kernel
+//! provides, and nothing else.
 
 use std::sync::Arc;
 
-use tonic::service::Interceptor;
+use nix::unistd::geteuid;
+use tokio::net::UnixStream;
 use tonic::{Request, Status};
 
-use super::caller::{ConnectedPeer, RecordedCall};
-use super::control::Control;
-use crate::trail::{Trail, TrailSubject};
+use super::limits::{UserConnection, UserLimits};
+use crate::model::principal::Principal;
+use crate::sys::peer_process::PeerProcess;
 
-/// Authorizes each call by its peer.
+/// The socket that a connection came in by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    /// Root's and psid's own user's, `psid.sock`.
+    Admin,
+    /// That of the users that workloads name, `users.sock`.
+    Users,
+}
+
+/// The caller of a connection.
 #[derive(Clone)]
-pub(super) struct Authorizer {
-    daemon: Arc<dyn Control>,
+pub(super) struct Peer {
+    pub(super) uid: u32,
+    pub(super) door: Door,
+    /// The process that connected.
+    pub(super) process: Arc<PeerProcess>,
+    /// Its connection, if it is a user's.
+    pub(super) connection: Option<Arc<UserConnection>>,
 }
 
-impl Authorizer {
-    pub(super) fn new(daemon: Arc<dyn Control>) -> Self {
-        Self { daemon }
+impl Peer {
+    /// The peer of a connection.
+    pub(super) fn of(stream: &UnixStream, door: Door) -> Option<Self> {
+        let credentials = stream.peer_cred().ok()?;
+        let process = Arc::new(PeerProcess::of(stream, credentials.pid()));
+        let uid = credentials.uid();
+        Some(Self { uid, door, process, connection: None })
     }
 
-    /// Where refusals are recorded.
-    pub(super) fn trail(&self) -> &Arc<Trail> {
-        self.daemon.trail()
-    }
-
-    pub(super) fn allows(&self, uid: u32, gid: u32) -> bool {
-        // The system call last: most callers are listed.
-        self.daemon.is_listed(uid, gid) || uid == own_uid()
-    }
-}
-
-/// The caller's uid and gid, from the kernel.
-fn peer<T>(request: &Request<T>) -> Option<(u32, u32)> {
-    request.extensions().get::<ConnectedPeer>()?.ids()
-}
-
-/// Refuses a caller that is neither root nor psid's own user. Users that `[access]` lists may use secrets, but not
-/// manage keys or the registrations of all workloads.
-pub(super) fn require_admin<T>(request: &Request<T>) -> Result<(), Status> {
-    match peer(request) {
-        Some((uid, _)) if uid == 0 || uid == own_uid() => Ok(()),
-        _ => {
-            RecordedCall::of(request).refused("an admin's call", TrailSubject::None);
-            Err(Status::permission_denied(
-                "only root and psid's own user may do this; run it as root",
-            ))
-        }
+    /// Whether it is root or psid's own user.
+    pub(super) fn is_admin(&self) -> bool {
+        self.uid == 0 || self.uid == geteuid().as_raw()
     }
 }
 
-fn own_uid() -> u32 {
-    nix::unistd::geteuid().as_raw()
+/// What a user's call may use; none for an admin's.
+pub(super) fn user_limits<T>(request: &Request<T>) -> Option<Arc<UserLimits>> {
+    let peer = request.extensions().get::<Peer>()?;
+    peer.connection.as_ref().map(|connection| Arc::clone(&connection.limits))
 }
 
-impl Interceptor for Authorizer {
-    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        let (uid, gid) = peer(&request).ok_or_else(|| {
-            Status::permission_denied(
-                "the call has no peer credentials; connect to psid's unix socket",
-            )
-        })?;
-        if self.allows(uid, gid) {
-            return Ok(request);
-        }
-        RecordedCall::of(&request).refused("any call", TrailSubject::None);
-        Err(Status::permission_denied(format!(
-            "uid {uid} (gid {gid}) may not use this psid; add it to allow_uids or allow_gids in [access]"
-        )))
+/// The caller of an authorized call.
+pub(super) fn caller<T>(request: &Request<T>) -> Result<Principal, Status> {
+    let caller = request.extensions().get::<Principal>().copied();
+    caller.ok_or_else(|| Status::internal("the call was not authorized; report it"))
+}
+
+/// Refuses a user's option that only an admin may use.
+pub(super) fn require_admin(caller: Principal) -> Result<(), Status> {
+    match caller {
+        Principal::Admin => Ok(()),
+        Principal::User(_) => Err(admin_only()),
     }
+}
+
+pub(super) fn admin_only() -> Status {
+    Status::permission_denied("only root and psid's own user may do this; run it as root")
 }

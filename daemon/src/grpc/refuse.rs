@@ -20,7 +20,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Answers each call with `why`, until there is none for a second.
-pub(crate) async fn refuse(listener: UnixListener, why: String) -> Result<(), String> {
+pub(crate) async fn refuse(listener: Option<UnixListener>, why: String) -> Result<(), String> {
+    let Some(listener) = listener else { return Ok(()) };
     let listener =
         tokio::net::UnixListener::from_std(listener).map_err(|error| error.to_string())?;
     let began = Instant::now();

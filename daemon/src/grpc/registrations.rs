@@ -12,18 +12,22 @@ use super::report::tristate;
 use super::status;
 use crate::lookup::SelfTestContext;
 use crate::model::clock::{self, Now, Timestamp};
+use crate::model::principal::Principal;
 use crate::registry::Registered;
 use crate::sys::tasks::blocking;
 use crate::trail;
 use crate::workloads::{self, InventoryItem};
 
-/// Every registration, sorted by id.
-pub(super) async fn list(daemon: &Arc<dyn Control>) -> Result<Vec<Registration>, Status> {
+/// A caller's registrations, sorted by id.
+pub(super) async fn list(
+    daemon: &Arc<dyn Control>,
+    caller: Principal,
+) -> Result<Vec<Registration>, Status> {
     let daemon = Arc::clone(daemon);
     let listed = blocking(move || {
         let (now, context) = (clock::now(), daemon.self_test_context());
         let mut uses = daemon.trail().last_uses();
-        let all = workloads::inventory(daemon.service(), now)?.into_iter();
+        let all = workloads::inventory(daemon.service(), caller, now)?.into_iter();
         Ok(all.map(|item| to_proto(&*daemon, item, &mut uses, (now, &context))).collect())
     });
     let crashed = || Status::internal("the list crashed; see `journalctl -u psid`");
@@ -46,7 +50,7 @@ fn to_proto(
         survives_outage: tristate(survives).into(),
         needs_key: needs_key(registered),
         workloads,
-        owner: None,
+        owner: registration.owner,
         fetched_at_ms: fetched_at.map(Timestamp::as_millis),
         changed_at_ms: changed_at.map(Timestamp::as_millis),
         last_use: uses.remove(&registration.id).map(last_use),

@@ -12,6 +12,7 @@ use super::control::{CacheFileReport, Control, Degradation};
 use crate::cache::RemovalReason;
 use crate::lookup::{Certainty, LookupCounts, OutageReport, ServiceReport, Withheld};
 use crate::model::clock::{Now, Timestamp};
+use crate::model::principal::Principal;
 use crate::provider::Persistence;
 use crate::provider::upstream::{ProviderCounters, Upstream};
 use crate::refresh::{Summary, Totals};
@@ -40,10 +41,37 @@ pub(super) async fn status_response(daemon: &dyn Control, now: Now) -> StatusRes
     response
 }
 
+/// The causes of degradations of which users learn: those that may concern any secret, and name none.
+const SHARED_CAUSES: [&str; 4] = ["key", "key-opening", "registry-unreadable", "cache-write"];
+
+/// The status of what a user registered.
+pub(super) async fn users_status_response(
+    daemon: &dyn Control,
+    caller: Principal,
+    now: Now,
+) -> StatusResponse {
+    let service = daemon.service();
+    let [references, literals, registered] = service.counts_of(caller);
+    let mut response = StatusResponse {
+        version: env!("CARGO_PKG_VERSION").into(),
+        backend: backend_name(&daemon.cache_file()),
+        references: references as u64,
+        literals: literals as u64,
+        ..StatusResponse::default()
+    };
+    let report = daemon.outage_report(now).await;
+    let has = |id| service.has(id, caller);
+    set_outage(&mut response, report.restricted_to(registered, has));
+    let mut shared = daemon.degradations();
+    shared.retain(|one| SHARED_CAUSES.contains(&one.cause));
+    set_degradations(&mut response, &shared);
+    response
+}
+
 fn set_cache_file(response: &mut StatusResponse, report: &CacheFileReport) {
     let file = std::fs::metadata(&report.path).ok();
     let modified = file.as_ref().and_then(|file| file.modified().ok());
-    response.backend = report.backend.map_or_else(String::new, |backend| backend.to_string());
+    response.backend = backend_name(report);
     response.key_bound_to = report.key_bound_to.clone().unwrap_or_default();
     response.path = report.path.display().to_string();
     response.size_bytes = file.as_ref().map(std::fs::Metadata::len);
@@ -52,6 +80,10 @@ fn set_cache_file(response: &mut StatusResponse, report: &CacheFileReport) {
     response.generation = report.generation;
     response.write_errors = report.write_errors;
     response.has_recovery_key = report.has_recovery_key;
+}
+
+fn backend_name(report: &CacheFileReport) -> String {
+    report.backend.map_or_else(String::new, |backend| backend.to_string())
 }
 
 fn set_service(response: &mut StatusResponse, report: ServiceReport, now: Now) {

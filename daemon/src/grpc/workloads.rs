@@ -16,15 +16,18 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
 
-use super::admin::event;
+use super::admin::{VisibleSources, event, scope_of};
 use super::caller::RecordedCall;
 use super::control::Control;
-use super::peer::require_admin;
+use super::limits::UserLimits;
+use super::peer::{caller, user_limits};
 use super::report::tristate;
 use super::{registrations, secret_id, status};
 use crate::model::clock;
+use crate::model::principal::Principal;
 use crate::model::reference::Reference;
-use crate::refresh::{Progress, RefreshScope};
+use crate::provider::upstream::WorkloadUser;
+use crate::refresh::Progress;
 use crate::registry::PodmanName;
 use crate::sys::tasks::caught;
 use crate::trail::{Event, TrailSubject};
@@ -49,13 +52,18 @@ impl WorkloadAdmin for Workloads {
         &self,
         request: Request<PlanRequest>,
     ) -> Result<Response<Self::PlanStream>, Status> {
-        let call = RecordedCall::of(&request);
+        let call = RecordedCall::of(self.0.trail(), &request);
+        let caller = caller(&request)?;
+        let limits = user_limits(&request);
+        // A user's pulls are few; others take what is cached.
+        let may_pull = |limits: Arc<UserLimits>| limits.check_refresh().is_ok();
         let PlanRequest { pull, setup } = request.into_inner();
+        let pull = pull && limits.is_none_or(may_pull);
         let (events, stream) = mpsc::channel(16);
         let daemon = Arc::clone(&self.0);
         tokio::spawn(async move {
             // The caller must not take an incomplete plan for a complete one.
-            let planned = caught(send_plan(&*daemon, pull, &events)).await;
+            let planned = caught(send_plan(&*daemon, caller, pull, &events)).await;
             let planned = planned
                 .map(drop)
                 .ok_or_else(|| Status::internal("the plan crashed; see `journalctl -u psid`"));
@@ -73,9 +81,10 @@ impl WorkloadAdmin for Workloads {
 
     async fn registrations(
         &self,
-        _: Request<RegistrationsRequest>,
+        request: Request<RegistrationsRequest>,
     ) -> Result<Response<Self::RegistrationsStream>, Status> {
-        let all = registrations::list(&self.0).await?.into_iter().map(Ok);
+        let caller = caller(&request)?;
+        let all = registrations::list(&self.0, caller).await?.into_iter().map(Ok);
         Ok(Response::new(Box::pin(tokio_stream::iter(all))))
     }
 
@@ -83,11 +92,11 @@ impl WorkloadAdmin for Workloads {
         &self,
         request: Request<RepointRequest>,
     ) -> Result<Response<RepointResponse>, Status> {
-        require_admin(&request)?;
-        let call = RecordedCall::of(&request);
+        let call = RecordedCall::of(self.0.trail(), &request);
+        let caller = caller(&request)?;
         let RepointRequest { id, reference } = request.into_inner();
         let (id, reference) = (secret_id(&id)?, SecretBytes::new(reference.into_bytes()));
-        let repointed = self.0.service().repoint(id, reference).await.map_err(status);
+        let repointed = self.0.service().repoint(id, reference, caller).await.map_err(status);
         call.ended(Event::Repoint, TrailSubject::Id(id), &repointed);
         repointed.map(|changed| Response::new(RepointResponse { changed }))
     }
@@ -96,13 +105,13 @@ impl WorkloadAdmin for Workloads {
         &self,
         request: Request<NoteNamesRequest>,
     ) -> Result<Response<NoteNamesResponse>, Status> {
-        require_admin(&request)?;
+        let caller = caller(&request)?;
         let names = request.into_inner().names.into_iter();
         let names = names.map(|SecretName { id, name, store }| {
             Ok((secret_id(&id)?, PodmanName { name, store }))
         });
         let names = names.collect::<Result<_, Status>>()?;
-        let noted = self.0.service().note_names(names).await;
+        let noted = self.0.service().note_names(names, caller).await;
         let changed = noted.map_err(status)?;
         Ok(Response::new(NoteNamesResponse { changed }))
     }
@@ -110,6 +119,7 @@ impl WorkloadAdmin for Workloads {
 
 async fn send_plan(
     daemon: &dyn Control,
+    caller: Principal,
     pull: bool,
     events: &Sender,
 ) -> Result<(), mpsc::error::SendError<Result<PlanEvent, Status>>> {
@@ -117,12 +127,14 @@ async fn send_plan(
     let service = daemon.service();
     service.wait_ready(now.mono + KEY_OPENS).await;
     let mut failed = BTreeMap::new();
-    if pull || workloads::has_uncached_source(service) {
-        let mut progress = daemon.start_refresh(RefreshScope::All, now);
+    if pull || workloads::has_uncached_source(service, caller) {
+        let mut progress = daemon.start_refresh(scope_of(caller), now);
+        let visible = VisibleSources::of(daemon, caller);
         let mut sent = 0;
         loop {
             let Progress { sources, done, ended } = progress.borrow_and_update().clone();
-            for result in &done[sent..] {
+            let sources = visible.count(sources);
+            for result in done[sent..].iter().filter(|result| visible.has(&result.source)) {
                 if let Err(why) = &result.result {
                     failed.insert(result.source.clone(), why.clone());
                 }
@@ -140,8 +152,8 @@ async fn send_plan(
             }
         }
     }
-    for plan in workloads::plan(service, &failed, now.advanced(), &daemon.self_test_context()).await
-    {
+    let context = daemon.self_test_context();
+    for plan in workloads::plan(service, caller, &failed, now.advanced(), &context).await {
         for part in to_proto(plan) {
             events.send(Ok(plan_event(plan_event::Event::Workload(part)))).await?;
         }
@@ -178,6 +190,8 @@ fn to_proto(plan: WorkloadPlan) -> Vec<PlannedWorkload> {
     let overlaps = sources.len() > 1 || sources.iter().any(|source| source.recursive);
     let whole = PlannedWorkload {
         name: plan.name,
+        user: plan.workload.user.as_ref().map(ToString::to_string).unwrap_or_default(),
+        uid: plan.workload.user.as_ref().and_then(WorkloadUser::uid),
         provider: plan.workload.provider,
         depends_on: plan.workload.depends_on,
         prefix: plan.prefix,

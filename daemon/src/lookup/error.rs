@@ -18,9 +18,12 @@ pub enum ServiceError {
     /// The id is registered for another secret.
     #[error("{}", RegistryError::Exists)]
     Exists,
-    /// The provider denies access to it.
+    /// The provider denies access to it, or the caller may not have it.
     #[error("{0}")]
     Denied(String),
+    /// The user has as much as one user may have.
+    #[error("{0}")]
+    Quota(String),
     /// A key backend is needed, or the key is not usable.
     #[error("{0}")]
     NoKey(String),
@@ -116,6 +119,7 @@ impl ServiceError {
             Self::Malformed(why) => Self::Malformed(with(why)),
             Self::NotFound(why) => Self::NotFound(with(why)),
             Self::Denied(why) => Self::Denied(with(why)),
+            Self::Quota(why) => Self::Quota(with(why)),
             Self::NoKey(why) => Self::NoKey(with(why)),
             Self::Unavailable(why) => Self::Unavailable(with(why)),
             Self::Exists => Self::Exists,
@@ -132,6 +136,8 @@ impl From<RegistryError> for ServiceError {
         let message = error.to_string();
         match error {
             RegistryError::Exists => Self::Exists,
+            RegistryError::Foreign => Self::Denied(message),
+            RegistryError::Quota(_) => Self::Quota(message),
             RegistryError::NoBackend | RegistryError::NoKey | RegistryError::Invalid(_) => {
                 Self::NoKey(message)
             }

@@ -14,6 +14,7 @@ use super::readiness::Readiness;
 use super::{LookupCounts, Service, ServiceError, Withheld};
 use crate::cache::Cache;
 use crate::model::clock::{Now, Timestamp};
+use crate::model::principal::{Owner, Principal};
 use crate::provider::Persistence;
 use crate::registry::{PodmanName, Registered, Registry};
 use crate::sys::tasks::{TaskReport, Tasks, blocking};
@@ -52,6 +53,7 @@ pub(crate) struct NamedRegistration {
     pub(crate) id: SecretId,
     pub(crate) registered: Registered,
     pub(crate) podman: PodmanName,
+    pub(crate) owner: Owner,
 }
 
 impl Service {
@@ -118,33 +120,63 @@ impl Service {
         }
     }
 
-    /// The registered ids, sorted.
-    pub(crate) fn ids(&self) -> Result<Vec<SecretId>, ServiceError> {
-        Ok(self.registry.list()?.into_iter().map(|(id, _)| id).collect())
+    /// The numbers of a caller's references, literals and registrations.
+    pub(crate) fn counts_of(&self, caller: Principal) -> [usize; 3] {
+        let registered = self.registry.all_of(caller);
+        let count = |is: fn(&Registered) -> bool| {
+            registered.iter().filter(|(_, registered)| is(registered)).count()
+        };
+        [
+            count(|registered| matches!(registered, Registered::Reference(_))),
+            count(|registered| matches!(registered, Registered::Literal(_))),
+            registered.len(),
+        ]
     }
 
-    /// Every registration, sorted by id.
-    pub(crate) fn registrations(&self) -> Result<Vec<NamedRegistration>, ServiceError> {
+    /// Whether an id is registered, and a caller may use it.
+    pub(crate) fn has(&self, id: SecretId, caller: Principal) -> bool {
+        self.registry.has(id, caller)
+    }
+
+    /// The registered ids of a caller, sorted.
+    pub(crate) fn ids(&self, caller: Principal) -> Result<Vec<SecretId>, ServiceError> {
+        Ok(self.registry.list(caller)?.into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// Every registration of a caller, sorted by id.
+    pub(crate) fn registrations(
+        &self,
+        caller: Principal,
+    ) -> Result<Vec<NamedRegistration>, ServiceError> {
         let mut names = self.registry.names();
-        let list = self.registry.list()?.into_iter();
+        let list = self.registry.list(caller)?.into_iter();
         let named = list.map(|(id, registered)| {
             let podman = names.remove(&id).unwrap_or_default();
-            NamedRegistration { id, registered, podman }
+            let owner = self.registry.owner(id).flatten();
+            NamedRegistration { id, registered, podman, owner }
         });
         Ok(named.collect())
     }
 
     /// Registers a deleted secret again.
-    pub(crate) async fn restore(&self, id: SecretId) -> Result<(), ServiceError> {
-        Ok(self.registry.restore(id).await?)
+    pub(crate) async fn restore(
+        &self,
+        id: SecretId,
+        caller: Principal,
+    ) -> Result<(), ServiceError> {
+        Ok(self.registry.restore(id, caller).await?)
     }
 
-    /// The deleted registrations that can be restored. Reads what each deleted reference referred to.
-    pub(crate) async fn restorable(&self, now: Now) -> Result<Vec<Restorable>, ServiceError> {
+    /// A caller's deleted registrations that can be restored. Reads what each deleted reference referred to.
+    pub(crate) async fn restorable(
+        &self,
+        now: Now,
+        caller: Principal,
+    ) -> Result<Vec<Restorable>, ServiceError> {
         let registry = Arc::clone(&self.registry);
         let work = move || {
             let names: BTreeMap<SecretId, PodmanName> = registry.names();
-            let all = registry.restorable(now)?.into_iter();
+            let all = registry.restorable(now, caller)?.into_iter();
             let all = all.map(|(id, left)| Restorable {
                 id,
                 left,
@@ -160,8 +192,9 @@ impl Service {
     pub(crate) async fn note_names(
         &self,
         names: Vec<(SecretId, PodmanName)>,
+        caller: Principal,
     ) -> Result<u64, ServiceError> {
-        Ok(self.registry.note_names(names).await?)
+        Ok(self.registry.note_names(names, caller).await?)
     }
 
     /// Begins a drill of `span`; `Err` is when the running one ends.

@@ -1,6 +1,7 @@
 //! Lookups and registrations: the service that the gRPC layer calls. It knows no wire format, disk or
 //! configuration file.
 
+mod access;
 mod classify;
 mod error;
 mod facade;
@@ -29,6 +30,7 @@ use crate::lookup::outage_drill::OutageDrill;
 use crate::lookup::readiness::Readiness;
 use crate::lookup::single_flight::SingleFlight;
 use crate::model::clock::{Now, Timestamp};
+use crate::model::principal::Principal;
 use crate::model::reference::{CacheKey, Reference};
 use crate::provider::ProviderError;
 use crate::provider::upstream::Upstreams;
@@ -141,10 +143,11 @@ impl Service {
     pub async fn lookup(
         &self,
         selector: &SecretSelector,
+        caller: Principal,
         now: Now,
         deadline: Instant,
     ) -> Result<Value, ServiceError> {
-        let found = self.find(selector, now, deadline).await;
+        let found = self.find(selector, caller, now, deadline).await;
         self.lookups.count(found.as_ref().map(|(_, served)| *served).ok());
         let out = matches!(found, Err(ServiceError::Unavailable(_)));
         let why = found.as_ref().err().filter(|_| out).map(ToString::to_string);
@@ -155,18 +158,19 @@ impl Service {
     async fn find(
         &self,
         selector: &SecretSelector,
+        caller: Principal,
         now: Now,
         deadline: Instant,
     ) -> Result<(Value, Served), ServiceError> {
-        if !self.readiness.is_ready() && !self.is_in_ram(selector, now) {
+        if !self.readiness.is_ready() && !self.is_in_ram(selector, caller, now) {
             self.readiness.wait_ready(deadline - FETCH_RESERVE).await;
         }
-        let mut resolved = self.resolve(selector);
+        let mut resolved = self.resolve(selector, caller);
         // An encrypted literal has no provider to ask instead.
         if !self.readiness.is_ready() && !matches!(resolved, Ok(_) | Err(ServiceError::NotFound(_)))
         {
             self.readiness.wait_ready(deadline).await;
-            resolved = self.resolve(selector);
+            resolved = self.resolve(selector, caller);
         }
         let references = match resolved? {
             Resolved::Literal(value) => return Ok((Value::Literal(value), Served::Ram)),
@@ -198,12 +202,12 @@ impl Service {
         key.is_some_and(|key| self.cache.is_known_without(&key))
     }
 
-    fn is_in_ram(&self, selector: &SecretSelector, now: Now) -> bool {
+    fn is_in_ram(&self, selector: &SecretSelector, caller: Principal, now: Now) -> bool {
         let known = |reference: &Arc<ResolvedReference>| {
             let key = self.key_of(reference);
             key.is_some_and(|key| matches!(self.cache.get(&key, now.boot), CacheLookup::Fresh(_)))
         };
-        match self.resolve(selector) {
+        match self.resolve(selector, caller) {
             Ok(Resolved::Literal(_)) => true,
             Ok(Resolved::References(references)) => references.first().is_some_and(known),
             Err(_) => false,
@@ -258,7 +262,7 @@ impl Service {
 
     /// Removes a secret from the cache; false if it was not cached.
     pub fn invalidate(&self, selector: &SecretSelector) -> Result<bool, ServiceError> {
-        let Resolved::References(references) = self.resolve(selector)? else {
+        let Resolved::References(references) = self.resolve(selector, Principal::Admin)? else {
             return Err(ServiceError::Malformed(
                 "it is a literal, which no provider could bring back; to remove it, use `podman secret rm`".into(),
             ));

@@ -11,6 +11,7 @@ use super::error::{ServiceError, bad_reference};
 use super::resolve::{no_provider, upstream_of};
 use super::{DataKind, Service};
 use crate::model::clock::{Now, Timestamp};
+use crate::model::principal::Principal;
 use crate::model::reference::{CacheKey, Reference};
 use crate::registry::reference_file::{ReferenceFile, ReferenceFileError};
 use crate::registry::{Registered, Registration};
@@ -22,13 +23,14 @@ impl Service {
         id: SecretId,
         data: SecretBytes,
         kind: DataKind,
+        caller: Principal,
     ) -> Result<(), ServiceError> {
-        let stored = match self.classify(data, kind) {
-            Ok(what) => self.registry.store(id, what).await.map_err(ServiceError::from),
+        let stored = match self.classify(data, kind, caller) {
+            Ok(what) => self.registry.store(id, what, caller).await.map_err(ServiceError::from),
             Err(refused) => Err(refused),
         };
         // Podman has deleted the one that this is to replace.
-        stored.map_err(|error| match self.registry.deleted_just_now() {
+        stored.map_err(|error| match self.registry.deleted_just_now(caller) {
             Some(deleted) => error.with_remedy(&format!(
                 "if it was to replace a secret, `psictl restore {deleted}` brings that back"
             )),
@@ -37,10 +39,15 @@ impl Service {
     }
 
     /// Replaces a registered reference by another one, durably; false if it is the same.
-    pub async fn repoint(&self, id: SecretId, data: SecretBytes) -> Result<bool, ServiceError> {
-        match self.classify(data, DataKind::Reference)? {
+    pub async fn repoint(
+        &self,
+        id: SecretId,
+        data: SecretBytes,
+        caller: Principal,
+    ) -> Result<bool, ServiceError> {
+        match self.classify(data, DataKind::Reference, caller)? {
             Registration::Reference(reference, raw) => {
-                Ok(self.registry.repoint(id, reference, raw).await?)
+                Ok(self.registry.repoint(id, reference, raw, caller).await?)
             }
             Registration::Literal(_) => Err(bad_reference("it is a literal")),
         }
@@ -51,6 +58,7 @@ impl Service {
         &self,
         data: SecretBytes,
         kind: DataKind,
+        caller: Principal,
     ) -> Result<Registration, ServiceError> {
         let (data, kind) = text_given(data, kind)?;
         let provider = match classify::look(data.expose_secret()) {
@@ -68,6 +76,7 @@ impl Service {
         }
         let reference = Reference::parse(data.expose_secret())
             .ok_or_else(|| refused_as(kind, "not every member is a string"))?;
+        self.check_within(&reference, caller)?;
         let upstream = upstream_of(&upstreams, &reference)?;
         upstream.provider.accept(&reference).map_err(|why| refused_as(kind, why))?;
         Ok(Registration::Reference(reference, data))
@@ -76,13 +85,19 @@ impl Service {
     /// Deletes a registration; false if there was none. The value stays cached for some seconds, since
     /// `podman secret create --replace` deletes before it stores. Without `force`, the deletion is refused while
     /// nothing could be stored in its place.
-    pub async fn delete(&self, id: SecretId, now: Now, force: bool) -> Result<bool, ServiceError> {
-        if let Some(Registered::Reference(reference)) = self.registry.get(id)
+    pub async fn delete(
+        &self,
+        id: SecretId,
+        now: Now,
+        force: bool,
+        caller: Principal,
+    ) -> Result<bool, ServiceError> {
+        if let Ok(Registered::Reference(reference)) = self.registry.find(id, caller)
             && let Some(key) = self.key_of(&reference)
         {
             self.deleted.lock().insert(key, now.wall);
         }
-        Ok(self.registry.delete(id, now, force).await?)
+        Ok(self.registry.delete(id, now, force, caller).await?)
     }
 
     /// The cache keys of the references that were deleted `age` ago or earlier; each is returned once.

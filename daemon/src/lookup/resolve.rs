@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::access;
 use super::error::{ServiceError, bad_reference};
 use super::{Resolved, SecretSelector, Service};
+use crate::model::principal::Principal;
 use crate::model::reference::{CacheKey, Reference, shown};
 use crate::provider::configured_name;
 use crate::provider::upstream::{Upstream, Upstreams};
@@ -27,9 +29,13 @@ impl Service {
     }
 
     /// The literal or the references that a selector names.
-    pub(super) fn resolve(&self, selector: &SecretSelector) -> Result<Resolved, ServiceError> {
+    pub(super) fn resolve(
+        &self,
+        selector: &SecretSelector,
+        caller: Principal,
+    ) -> Result<Resolved, ServiceError> {
         let references = match selector {
-            SecretSelector::Id(id) => match self.registry.find(*id)? {
+            SecretSelector::Id(id) => match self.registry.find(*id, caller)? {
                 Registered::Literal(value) => return Ok(Resolved::Literal(value)),
                 Registered::Reference(reference) => vec![reference],
                 Registered::Invalid(why) => return Err(ServiceError::NoKey(why.to_string())),
@@ -43,11 +49,19 @@ impl Service {
             }
             SecretSelector::Name(name) => self
                 .upstreams()
-                .by_name(name)
+                .by_name(name, caller)
                 .into_iter()
                 .map(|one| Arc::new(ResolvedReference::new(one)))
                 .collect(),
         };
+        if let SecretSelector::Name(name) = selector
+            && references.is_empty()
+        {
+            access::check_name(name, caller)?;
+        }
+        for reference in &references {
+            self.check_within(reference, caller)?;
+        }
         if references.is_empty() {
             Err(ServiceError::unknown())
         } else {

@@ -94,6 +94,22 @@ impl Failing {
     }
 }
 
+impl OutageReport {
+    /// The report of some of the secrets.
+    pub fn restricted_to(mut self, registered: usize, has: impl Fn(SecretId) -> bool) -> Self {
+        self.registered = registered;
+        for failing in [&mut self.now, &mut self.after_reboot] {
+            failing.surely.retain(|id| has(*id));
+            failing.perhaps.retain(|id| has(*id));
+        }
+        let Failing { perhaps, is_blind, .. } = &self.after_reboot;
+        if !*is_blind && perhaps.is_empty() && self.now.perhaps.is_empty() {
+            self.unknown_why.clear();
+        }
+        self
+    }
+}
+
 impl From<&Reach> for Certainty {
     fn from(reach: &Reach) -> Self {
         match reach {

@@ -61,15 +61,28 @@ pub(crate) struct RefreshInterval {
     pub max_jitter: Duration,
 }
 
-/// The scope of a refresh; each includes those before it.
+/// The scope of a refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RefreshScope {
     /// The sources that are due, if their circuit breakers allow it.
     Due,
+    /// The sources of the workloads that name a user.
+    OfUser(u32),
     /// Every source, for an admin.
     All,
     /// Every source, for an admin who accepts all removals.
     AllAcceptingRemovals,
+}
+
+impl RefreshScope {
+    /// Whether a refresh of this scope is also one of `other`.
+    fn covers(self, other: Self) -> bool {
+        match self {
+            Self::AllAcceptingRemovals => true,
+            Self::All => other != Self::AllAcceptingRemovals,
+            Self::OfUser(_) | Self::Due => self == other,
+        }
+    }
 }
 
 /// The progress of a refresh.
@@ -167,7 +180,7 @@ impl Refresher {
             .take()
             .filter(|(_, progress)| !progress.borrow().ended && progress.has_changed().is_ok());
         if let Some((present, progress)) = &under_way
-            && *present >= scope
+            && present.covers(scope)
         {
             let progress = progress.clone();
             *running = under_way;
@@ -190,7 +203,10 @@ impl Work {
     async fn run(&self, scope: RefreshScope, report: &watch::Sender<Progress>, started: Now) {
         let (chosen, workloads) = self.choose(scope, started);
         report.send_modify(|progress| progress.sources = chosen.len());
-        let caller = if scope == RefreshScope::Due { Caller::Routine } else { Caller::Admin };
+        let caller = match scope {
+            RefreshScope::Due | RefreshScope::OfUser(_) => Caller::Routine,
+            RefreshScope::All | RefreshScope::AllAcceptingRemovals => Caller::Admin,
+        };
         let budget = ByteBudget::for_refresh();
         let options = PullOptions {
             caller,
@@ -254,6 +270,7 @@ impl Work {
         let workloads = whole.map(|pull| pull.scope().clone()).collect();
         let mut chosen = match scope {
             RefreshScope::Due => self.due(pulls, now),
+            RefreshScope::OfUser(uid) => targets::of_user(&self.service, pulls, uid),
             RefreshScope::All | RefreshScope::AllAcceptingRemovals => pulls,
         };
         // The sort is stable: among equals, the order of the config.

@@ -7,6 +7,7 @@ use super::schedule::{PlannedTarget, TargetKey};
 use crate::cache::Cache;
 use crate::lookup::Service;
 use crate::model::clock::BootInstant;
+use crate::model::principal::Principal;
 use crate::model::reference::{CacheKey, ListingScope};
 use crate::provider::Source;
 use crate::provider::upstream::Upstream;
@@ -27,6 +28,18 @@ pub(super) fn plan(service: &Service) -> Vec<PullTarget> {
     let mut pulls = of_workloads(service);
     pulls.extend(of_registered(service, &pulls));
     pulls
+}
+
+/// Those of the targets that are sources of the workloads that name a user.
+pub(super) fn of_user(service: &Service, targets: Vec<PullTarget>, uid: u32) -> Vec<PullTarget> {
+    let upstreams = service.upstreams();
+    let mut keys = BTreeSet::new();
+    for (_, workload) in upstreams.workloads_of(Principal::User(uid)) {
+        let Some(upstream) = upstreams.providers.get(&workload.provider) else { continue };
+        let scopes = workload.sources.iter().map(|source| upstream.provider.scope_of(source));
+        keys.extend(scopes.flatten().map(|scope| (workload.provider.clone(), scope)));
+    }
+    targets.into_iter().filter(|target| keys.contains(&target.key)).collect()
 }
 
 /// The scopes of all workloads' sources.

@@ -8,44 +8,57 @@ use tokio::time::Instant;
 
 use super::{Keys, REPLACE_WINDOW, Registered, Registry, RegistryError, STORE_RESERVE, blocking};
 use crate::model::clock::Now;
+use crate::model::principal::Principal;
 use crate::sys::files;
 
 impl Registry {
-    /// Deletes a registration durably; it can be restored for ten minutes. False if there was none. Without
-    /// `force`, the deletion is refused while nothing could be stored in its place.
+    /// Deletes a registration durably; it can be restored for ten minutes. False if there was none for this caller.
+    /// Without `force`, the deletion is refused while nothing could be stored in its place.
     pub async fn delete(
         self: &Arc<Self>,
         id: SecretId,
         now: Now,
         force: bool,
+        caller: Principal,
     ) -> Result<bool, RegistryError> {
         let registry = Arc::clone(self);
-        let deleted = blocking(move || registry.delete_blocking(id, now, force)).await;
+        let turn = self.turn(caller).await;
+        let deleted =
+            blocking(turn, move || registry.delete_blocking(id, now, force, caller)).await;
+        let owner = caller.as_owner();
         match &deleted {
             Ok(true) => {
-                *self.last_delete.lock() = Some((id, Instant::now()));
+                self.last_delete.lock().insert(owner, (id, Instant::now()));
                 // The store that follows belongs to it.
-                *self.refused_delete.lock() = None;
+                self.refused_delete.lock().remove(&owner);
             }
             // Podman goes on with the store of `create --replace`, which must fail too.
-            Err(_) if !force => *self.refused_delete.lock() = Some(Instant::now()),
+            Err(_) if !force => {
+                self.refused_delete.lock().insert(owner, Instant::now());
+            }
             Ok(false) | Err(_) => {}
         }
         deleted
     }
 
-    fn delete_blocking(&self, id: SecretId, now: Now, force: bool) -> Result<bool, RegistryError> {
+    fn delete_blocking(
+        &self,
+        id: SecretId,
+        now: Now,
+        force: bool,
+        caller: Principal,
+    ) -> Result<bool, RegistryError> {
         let _writing = self.writing.lock();
-        let is_known = self.get(id).is_some();
-        if !is_known {
+        let Some(owner) = self.owner(id).filter(|owner| caller.may_use(*owner)) else {
             return self.check_readable().map(|()| false);
-        }
+        };
         if !force {
             self.check_readable()?;
             self.can_store().map_err(|why| RegistryError::Irreplaceable(id, why))?;
         }
-        self.trash.move_in(id, &self.directory.join(id.as_str()), now)?;
+        self.trash.move_in(id, owner, &self.directory.join(id.as_str()), now)?;
         self.known.write().secrets.remove(&id);
+        self.bound_trash(caller, now);
         Ok(true)
     }
 
@@ -60,19 +73,31 @@ impl Registry {
     }
 
     /// Registers again what was deleted under `id` within the last ten minutes.
-    pub async fn restore(self: &Arc<Self>, id: SecretId) -> Result<(), RegistryError> {
+    pub async fn restore(
+        self: &Arc<Self>,
+        id: SecretId,
+        caller: Principal,
+    ) -> Result<(), RegistryError> {
         let registry = Arc::clone(self);
-        blocking(move || registry.restore_blocking(id)).await
+        let turn = self.turn(caller).await;
+        blocking(turn, move || registry.restore_blocking(id, caller)).await
     }
 
-    fn restore_blocking(&self, id: SecretId) -> Result<(), RegistryError> {
+    fn restore_blocking(&self, id: SecretId, caller: Principal) -> Result<(), RegistryError> {
         let _writing = self.writing.lock();
         self.check_readable()?;
+        if caller != Principal::Admin && !self.trash.holds(id, caller) {
+            self.trash.check_readable()?;
+            return Err(match self.has(id, caller) {
+                true => RegistryError::Exists,
+                false => RegistryError::NothingDeleted,
+            });
+        }
         let path = self.directory.join(id.as_str());
         // It is not there if an earlier try got as far as to move it.
         if self.trash.path(id).exists() {
             // An invalid file stays in the trash.
-            match self.read(id, &self.trash.path(id)) {
+            match self.read(id, &self.trash.path(id)).what {
                 Registered::Invalid(why) => return Err(RegistryError::Invalid(why)),
                 Registered::Unreadable(why) => return Err(RegistryError::Unreadable(why)),
                 Registered::Reference(_) | Registered::Literal(_) => {}
@@ -83,21 +108,25 @@ impl Registry {
         Ok(())
     }
 
-    /// The deleted registrations, and how long each can be restored.
-    pub fn restorable(&self, now: Now) -> Result<Vec<(SecretId, Duration)>, RegistryError> {
+    /// The deleted registrations of a caller, and how long each can be restored.
+    pub fn restorable(
+        &self,
+        now: Now,
+        caller: Principal,
+    ) -> Result<Vec<(SecretId, Duration)>, RegistryError> {
         self.trash.check_readable()?;
-        Ok(self.trash.restorable(now))
+        Ok(self.trash.restorable(now, caller))
     }
 
-    /// The last deletion, if a store now may belong to the same `podman secret create --replace`.
-    pub fn deleted_just_now(&self) -> Option<SecretId> {
-        let last = *self.last_delete.lock();
+    /// A caller's last deletion, if a store now may belong to the same `podman secret create --replace`.
+    pub fn deleted_just_now(&self, caller: Principal) -> Option<SecretId> {
+        let last = self.last_delete.lock().get(&caller.as_owner()).copied();
         last.filter(|(_, at)| at.elapsed() < REPLACE_WINDOW).map(|(id, _)| id)
     }
 
     /// A deleted reference as text; empty if it was a literal.
     pub fn describe_deleted(&self, id: SecretId) -> String {
-        match self.read(id, &self.trash.path(id)) {
+        match self.read(id, &self.trash.path(id)).what {
             Registered::Reference(reference) => reference.to_string(),
             _ => String::new(),
         }

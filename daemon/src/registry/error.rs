@@ -11,6 +11,12 @@ pub enum RegistryError {
     /// The id is registered for another secret.
     #[error("the id is registered already, for something else; podman never reuses an id")]
     Exists,
+    /// The id belongs to another user.
+    #[error("the id is another user's; podman never reuses an id, so create the secret again")]
+    Foreign,
+    /// A user has as much as one user may have.
+    #[error("{0}; remove secrets that are not needed any more with `podman secret rm`")]
+    Quota(String),
     /// A literal cannot be encrypted: there is no key backend.
     #[error(
         "there is no key backend to seal a literal with; `psictl init` sets a new host up, or set backend in [cache] \

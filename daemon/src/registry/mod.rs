@@ -1,4 +1,5 @@
-//! What podman registered: one file an id, a reference or a sealed literal.
+//! What podman registered: one file an id, a reference or a sealed literal, with the uid of the user that stored it.
+//! What a user may not use does not exist for that user.
 //!
 //! `secrets/ID` is authoritative; RAM has a copy, which is read at the start. `deleted/ID` keeps a deleted
 //! registration for ten minutes, since `podman secret create --replace` deletes before it stores. A file or
@@ -14,17 +15,21 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use psi_common::{MAX_SECRET_BYTES, SecretBytes, SecretId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::crypto::keyring::Keyring;
+use crate::model::principal::{Owner, Principal};
 use crate::model::reference::Reference;
 use crate::registry::resolved::ResolvedReference;
 use crate::sys::files;
 
+mod changes;
 mod deletion;
 mod error;
 mod label;
 mod podman_names;
+mod quota;
 mod sealing;
 mod trash;
 
@@ -50,19 +55,31 @@ pub struct Registry {
     trash: Trash,
     keys: RwLock<Keys>,
     known: RwLock<Known>,
+    /// Changes of users, one at a time: root's waits for at most one of them.
+    users_turn: Arc<Semaphore>,
     /// One writer: a check and its write are one step, also if the caller has disconnected.
     writing: Mutex<()>,
     names: PodmanNames,
-    refused_delete: Mutex<Option<Instant>>,
-    last_delete: Mutex<Option<(SecretId, Instant)>>,
+    /// By the user that asked: no user delays another one's stores.
+    refused_delete: Mutex<HashMap<Owner, Instant>>,
+    last_delete: Mutex<HashMap<Owner, (SecretId, Instant)>>,
 }
 
 /// The registrations in RAM.
 #[derive(Default)]
 struct Known {
-    secrets: HashMap<SecretId, Registered>,
+    secrets: HashMap<SecretId, OwnedRegistration>,
     /// Why the directory cannot be read, if it cannot.
     fault: Option<String>,
+}
+
+/// A registration and its owner.
+#[derive(Clone)]
+struct OwnedRegistration {
+    what: Registered,
+    owner: Owner,
+    /// The length of the literal or of the reference's text.
+    bytes: usize,
 }
 
 /// The key that literals are encrypted with.
@@ -97,6 +114,9 @@ pub enum Registration {
     Literal(SecretBytes),
 }
 
+/// The turn of a user's change; none for an admin's.
+type Turn = Option<OwnedSemaphorePermit>;
+
 impl Registered {
     fn reference(reference: Reference) -> Self {
         Self::Reference(Arc::new(ResolvedReference::new(reference)))
@@ -115,6 +135,7 @@ impl Registry {
             trash: Trash::open(state.join("deleted")),
             keys: RwLock::new(keys),
             known: RwLock::default(),
+            users_turn: Arc::new(Semaphore::new(1)),
             writing: Mutex::default(),
             names: PodmanNames::open(state.join("names")),
             refused_delete: Mutex::default(),
@@ -134,7 +155,8 @@ impl Registry {
     /// Whether a file or directory could not be read.
     pub fn has_unreadable(&self) -> bool {
         let known = self.known.read();
-        let is_unreadable = |what: &Registered| matches!(what, Registered::Unreadable(_));
+        let is_unreadable =
+            |known: &OwnedRegistration| matches!(known.what, Registered::Unreadable(_));
         known.fault.is_some()
             || self.trash.fault().is_some()
             || known.secrets.values().any(is_unreadable)
@@ -163,13 +185,14 @@ impl Registry {
         };
         let secrets = ids.into_iter().map(|id| {
             let found = self.read(id, &self.directory.join(id.as_str()));
-            match (found, self.get(id)) {
-                (Registered::Unreadable(_), Some(known)) if known.is_usable() => (id, known),
-                (found, _) => (id, found),
+            match (&found.what, self.owned(id)) {
+                (Registered::Unreadable(_), Some(known)) if known.what.is_usable() => (id, known),
+                _ => (id, found),
             }
         });
         let secrets = secrets.collect();
         *self.known.write() = Known { secrets, fault: None };
+        self.trash.read_owners(|id, path| self.read(id, path).owner);
     }
 
     /// Why the registrations cannot be read, if they cannot, and what to do.
@@ -188,33 +211,53 @@ impl Registry {
 
     /// The registration of an id in RAM.
     pub fn get(&self, id: SecretId) -> Option<Registered> {
+        self.known.read().secrets.get(&id).map(|known| known.what.clone())
+    }
+
+    fn owned(&self, id: SecretId) -> Option<OwnedRegistration> {
         self.known.read().secrets.get(&id).cloned()
     }
 
-    /// The registration of an id, or why there is none.
-    pub fn find(&self, id: SecretId) -> Result<Registered, RegistryError> {
-        if let Some(known) = self.get(id) {
-            return Ok(known);
+    /// The owner of a registered id.
+    pub fn owner(&self, id: SecretId) -> Option<Owner> {
+        self.known.read().secrets.get(&id).map(|known| known.owner)
+    }
+
+    /// Whether an id is registered, and this caller may use it.
+    pub fn has(&self, id: SecretId, caller: Principal) -> bool {
+        self.owner(id).is_some_and(|owner| caller.may_use(owner))
+    }
+
+    /// The registration of an id, or why there is none for this caller.
+    pub fn find(&self, id: SecretId, caller: Principal) -> Result<Registered, RegistryError> {
+        if let Some(known) = self.owned(id).filter(|known| caller.may_use(known.owner)) {
+            return Ok(known.what);
         }
         self.check_readable()?;
-        if self.trash.holds(id) {
+        if self.trash.holds(id, caller) {
             return Err(RegistryError::Deleted(id));
         }
         Err(RegistryError::NotRegistered)
     }
 
-    /// The registrations in RAM, in the order of ids.
-    pub fn all(&self) -> Vec<(SecretId, Registered)> {
+    /// The registrations in RAM that a caller may use, in the order of ids.
+    pub fn all_of(&self, caller: Principal) -> Vec<(SecretId, Registered)> {
         let known = self.known.read();
-        let mut all: Vec<_> = known.secrets.iter().map(|(id, what)| (*id, what.clone())).collect();
+        let all = known.secrets.iter().filter(|(_, known)| caller.may_use(known.owner));
+        let mut all: Vec<_> = all.map(|(id, known)| (*id, known.what.clone())).collect();
         all.sort_unstable_by_key(|(id, _)| *id);
         all
     }
 
-    /// All registrations, in the order of ids; an error while the directory cannot be read.
-    pub fn list(&self) -> Result<Vec<(SecretId, Registered)>, RegistryError> {
+    /// The registrations in RAM, in the order of ids.
+    pub fn all(&self) -> Vec<(SecretId, Registered)> {
+        self.all_of(Principal::Admin)
+    }
+
+    /// The registrations that a caller may use, in the order of ids; an error while the directory cannot be read.
+    pub fn list(&self, caller: Principal) -> Result<Vec<(SecretId, Registered)>, RegistryError> {
         self.check_readable()?;
-        Ok(self.all())
+        Ok(self.all_of(caller))
     }
 
     /// Registers a secret durably. Storing the same data again succeeds.
@@ -222,18 +265,28 @@ impl Registry {
         self: &Arc<Self>,
         id: SecretId,
         what: Registration,
+        caller: Principal,
     ) -> Result<(), RegistryError> {
-        let refused = *self.refused_delete.lock();
+        let refused = self.refused_delete.lock().get(&caller.as_owner()).copied();
         if refused.is_some_and(|at| Instant::now() < at + STORE_PAUSE) {
             return Err(RegistryError::Paused);
         }
         let registry = Arc::clone(self);
-        blocking(move || registry.store_blocking(id, what)).await
+        let turn = self.turn(caller).await;
+        blocking(turn, move || registry.store_blocking(id, what, caller)).await
     }
 
-    fn store_blocking(&self, id: SecretId, what: Registration) -> Result<(), RegistryError> {
+    fn store_blocking(
+        &self,
+        id: SecretId,
+        what: Registration,
+        caller: Principal,
+    ) -> Result<(), RegistryError> {
         let _writing = self.writing.lock();
         self.check_readable()?;
+        if self.is_foreign(id, caller) {
+            return Err(RegistryError::Foreign);
+        }
         let path = self.directory.join(id.as_str());
         if let Some(known) = self.get(id) {
             let same = match (&known, &what) {
@@ -248,101 +301,47 @@ impl Registry {
             };
             return if same { Ok(()) } else { Err(RegistryError::Exists) };
         }
-        let file = self.sealed(id, &what)?;
-        let known = match what {
+        let owner = caller.as_owner();
+        let bytes = self.check_quota(&what, caller)?;
+        let file = self.sealed(id, owner, &what)?;
+        let what = match what {
             Registration::Reference(reference, _) => Registered::reference(reference),
             Registration::Literal(value) => Registered::Literal(Arc::new(value)),
         };
         files::create_private_directory(&self.directory)?;
         files::replace(&path, &file)?;
-        self.known.write().secrets.insert(id, known);
+        self.known.write().secrets.insert(id, OwnedRegistration { what, owner, bytes });
         Ok(())
     }
 
-    /// Registers the migrated references whose ids are free, durably, and returns their ids.
-    pub fn adopt<'a>(
-        &self,
-        references: impl IntoIterator<Item = (SecretId, &'a Reference, &'a SecretBytes)>,
-    ) -> Result<Vec<SecretId>, RegistryError> {
-        let _writing = self.writing.lock();
-        self.check_readable()?;
-        self.trash.check_readable()?;
-        let free: Vec<_> = references.into_iter().filter(|(id, ..)| self.is_free(*id)).collect();
-        if free.is_empty() {
-            return Ok(Vec::new());
-        }
-        let encode = |(id, _, raw): &(SecretId, _, &SecretBytes)| {
-            reference_file::encode(id.as_str(), raw.expose_secret())
-        };
-        let encoded: Vec<_> = free.iter().map(encode).collect();
-        let files = free.iter().zip(&encoded).map(|((id, ..), file)| (id.as_str(), &file[..]));
-        files::add_all(&self.directory, files)?;
-        let mut known = self.known.write();
-        for (id, reference, _) in &free {
-            known.secrets.insert(*id, Registered::reference((*reference).clone()));
-        }
-        Ok(free.into_iter().map(|(id, ..)| id).collect())
+    /// Whether an id is registered or restorable, and another user's.
+    fn is_foreign(&self, id: SecretId, caller: Principal) -> bool {
+        let in_trash = |caller| self.trash.holds(id, caller);
+        (self.get(id).is_some() && !self.has(id, caller))
+            || (in_trash(Principal::Admin) && !in_trash(caller))
     }
 
     /// Whether an id is neither registered nor restorable.
     pub fn is_free(&self, id: SecretId) -> bool {
-        self.get(id).is_none() && !self.trash.holds(id)
-    }
-
-    /// Replaces a reference durably; false if it is the same. The id stays registered throughout.
-    pub async fn repoint(
-        self: &Arc<Self>,
-        id: SecretId,
-        reference: Reference,
-        raw: SecretBytes,
-    ) -> Result<bool, RegistryError> {
-        let registry = Arc::clone(self);
-        blocking(move || {
-            let _writing = registry.writing.lock();
-            registry.check_readable()?;
-            match registry.get(id) {
-                Some(Registered::Reference(known)) if **known == reference => return Ok(false),
-                Some(Registered::Reference(_)) => {}
-                // The registration is the only copy of a literal, which a key may still decrypt.
-                Some(Registered::Literal(_) | Registered::Invalid(_)) => {
-                    return Err(RegistryError::Exists);
-                }
-                Some(Registered::Unreadable(why)) => return Err(RegistryError::Unreadable(why)),
-                None => return Err(RegistryError::NotRegistered),
-            }
-            let known = Registered::reference(reference.clone());
-            let file = registry.sealed(id, &Registration::Reference(reference, raw))?;
-            files::replace(&registry.directory.join(id.as_str()), &file)?;
-            registry.known.write().secrets.insert(id, known);
-            Ok(true)
-        })
-        .await
+        self.get(id).is_none() && !self.trash.holds(id, Principal::Admin)
     }
 
     /// The podman names of registered and restorable ids, as far as they are noted.
     pub fn names(&self) -> BTreeMap<SecretId, PodmanName> {
         self.names.all()
     }
-
-    /// Notes podman's names of ids durably, and returns how many changed.
-    pub async fn note_names(
-        self: &Arc<Self>,
-        names: Vec<(SecretId, PodmanName)>,
-    ) -> Result<u64, RegistryError> {
-        let registry = Arc::clone(self);
-        blocking(move || {
-            let _writing = registry.writing.lock();
-            registry.check_readable()?;
-            registry.trash.check_readable()?;
-            Ok(registry.names.note(names, |id| !registry.is_free(id))?)
-        })
-        .await
-    }
 }
 
+/// Does work that waits for the disk, in its turn.
 async fn blocking<T: Send + 'static>(
+    turn: Turn,
     work: impl FnOnce() -> Result<T, RegistryError> + Send + 'static,
 ) -> Result<T, RegistryError> {
+    // The turn ends with the work, also if the caller has disconnected.
+    let work = move || {
+        let _turn = turn;
+        work()
+    };
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|_| Err(RegistryError::Storage("the write was interrupted".into())))

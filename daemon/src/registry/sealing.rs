@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use psi_common::SecretId;
 
-use super::{Keys, Registered, Registration, Registry, RegistryError, blocking};
+use super::{Keys, OwnedRegistration, Registered, Registration, Registry, RegistryError, blocking};
 use crate::crypto::envelope::{self, AadContext, EnvelopeError, WrappedKeyHeader};
 use crate::crypto::keyring::Keyring;
+use crate::model::principal::Owner;
 use crate::model::reference::Reference;
 use crate::registry::reference_file::{self, ReferenceFile, ReferenceFileError};
 use crate::sys::files;
@@ -36,47 +37,62 @@ impl Registry {
     pub(super) fn sealed(
         &self,
         id: SecretId,
+        owner: Owner,
         what: &Registration,
     ) -> Result<Vec<u8>, RegistryError> {
         match (what, &*self.keys.read()) {
             (Registration::Reference(_, raw), _) => {
-                Ok(reference_file::encode(id.as_str(), raw.expose_secret()))
+                Ok(reference_file::encode(id.as_str(), owner, raw.expose_secret()))
             }
             (Registration::Literal(_), Keys::None) => Err(RegistryError::NoBackend),
             (Registration::Literal(_), Keys::Closed) => Err(RegistryError::NoKey),
             (Registration::Literal(value), Keys::Open(keyring)) => {
-                Ok(keyring.seal(AadContext::Literal(id.as_str()), value)?)
+                Ok(keyring.seal(AadContext::literal(id.as_str(), owner), value)?)
             }
         }
     }
 
-    /// Reads and decrypts the file of `id`.
-    pub(super) fn read(&self, id: SecretId, path: &Path) -> Registered {
+    /// Reads and decrypts the file of `id`. The owner is none where it is not known.
+    pub(super) fn read(&self, id: SecretId, path: &Path) -> OwnedRegistration {
         let file = match fs::read(path) {
             Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let why = format!("{} is gone; {FROM_A_BACKUP}", path.display());
-                return Registered::Invalid(why.into());
-            }
             Err(error) => {
-                return Registered::Unreadable(files::problem(path, &error).to_string().into());
+                let what = match error.kind() {
+                    ErrorKind::NotFound => {
+                        let why = format!("{} is gone; {FROM_A_BACKUP}", path.display());
+                        Registered::Invalid(why.into())
+                    }
+                    _ => Registered::Unreadable(files::problem(path, &error).to_string().into()),
+                };
+                return OwnedRegistration { what, owner: None, bytes: 0 };
             }
         };
-        let read = match envelope::is_literal(&file) {
-            true => self.read_literal(id, &file),
-            false => read_reference(id, &file),
+        let (owner, read) = match envelope::is_literal(&file) {
+            true => {
+                let content = AadContext::of_literal(id.as_str(), &file);
+                (content.owner(), self.read_literal(content, &file))
+            }
+            false => match read_reference(id, &file) {
+                Ok((owner, read, bytes)) => (owner, Ok((read, bytes))),
+                Err(why) => (None, Err(why)),
+            },
         };
-        read.unwrap_or_else(|why| {
+        let (what, bytes) = read.unwrap_or_else(|why| {
             let (what, remedy) = (why.message(), why.remedy());
-            Registered::Invalid(format!("{} {what}; {remedy}", path.display()).into())
-        })
+            (Registered::Invalid(format!("{} {what}; {remedy}", path.display()).into()), file.len())
+        });
+        OwnedRegistration { what, owner, bytes }
     }
 
-    fn read_literal(&self, id: SecretId, file: &[u8]) -> Result<Registered, InvalidReason> {
+    fn read_literal(
+        &self,
+        content: AadContext<'_>,
+        file: &[u8],
+    ) -> Result<(Registered, usize), InvalidReason> {
         let keyring = self.keyring().ok_or(InvalidReason::Closed)?;
-        let value =
-            keyring.open(AadContext::Literal(id.as_str()), file).map_err(InvalidReason::Literal)?;
-        Ok(Registered::Literal(Arc::new(value)))
+        let value = keyring.open(content, file).map_err(InvalidReason::Literal)?;
+        let bytes = value.len();
+        Ok((Registered::Literal(Arc::new(value)), bytes))
     }
 
     /// The text of a registered reference, as podman passed it.
@@ -88,7 +104,7 @@ impl Registry {
     /// Encrypts again the literals of a former key; returns how many.
     pub async fn reseal(self: &Arc<Self>) -> Result<u64, RegistryError> {
         let registry = Arc::clone(self);
-        blocking(move || registry.reseal_blocking()).await
+        blocking(None, move || registry.reseal_blocking()).await
     }
 
     fn reseal_blocking(&self) -> Result<u64, RegistryError> {
@@ -97,8 +113,8 @@ impl Registry {
         let keyring = self.keyring().ok_or(RegistryError::NoKey)?;
         let mut count = 0;
         for (id, path) in self.paths()? {
-            let content = AadContext::Literal(id.as_str());
             let file = fs::read(&path)?;
+            let content = AadContext::of_literal(id.as_str(), &file);
             if !envelope::is_literal(&file) || keyring.is_present(content, &file) {
                 continue;
             }
@@ -140,11 +156,11 @@ impl Registry {
     }
 }
 
-fn read_reference(id: SecretId, file: &[u8]) -> Result<Registered, InvalidReason> {
+fn read_reference(id: SecretId, file: &[u8]) -> Result<(Owner, Registered, usize), InvalidReason> {
     let found = ReferenceFile::parse(id.as_str(), file).map_err(InvalidReason::Reference)?;
     let reference = Reference::parse(found.text);
     let reference = reference.ok_or(InvalidReason::Reference(ReferenceFileError::Foreign))?;
-    Ok(Registered::reference(reference))
+    Ok((found.owner, Registered::reference(reference), found.text.len()))
 }
 
 const FROM_A_BACKUP: &str = "put it back from a backup, or create the secret again";

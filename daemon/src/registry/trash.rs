@@ -13,6 +13,7 @@ use psi_common::SecretId;
 
 use super::RegistryError;
 use crate::model::clock::{BootInstant, Now, Timestamp};
+use crate::model::principal::{Owner, Principal};
 use crate::sys::files;
 
 /// How long a deleted secret can be restored.
@@ -27,6 +28,8 @@ pub(super) struct Trash {
 #[derive(Default)]
 struct Known {
     deleted: HashMap<SecretId, Deletion>,
+    /// The owners; one that is not known yet counts as root.
+    owners: HashMap<SecretId, Owner>,
     /// Why the directory cannot be read, when it cannot.
     fault: Option<String>,
 }
@@ -46,6 +49,12 @@ impl Deletion {
             Self::Here(at) => at.age(now.boot),
             Self::Before(at) => at.age(now.wall),
         }
+    }
+}
+
+impl Known {
+    fn owner(&self, id: SecretId) -> Owner {
+        self.owners.get(&id).copied().flatten()
     }
 }
 
@@ -98,12 +107,47 @@ impl Trash {
         self.fault().map_or(Ok(()), |why| Err(RegistryError::Unreadable(why.into())))
     }
 
-    pub(super) fn holds(&self, id: SecretId) -> bool {
-        self.known.read().deleted.contains_key(&id)
+    /// Whether an id can be restored by a caller.
+    pub(super) fn holds(&self, id: SecretId, caller: Principal) -> bool {
+        let known = self.known.read();
+        known.deleted.contains_key(&id) && caller.may_use(known.owner(id))
+    }
+
+    /// Reads the owners that are not known.
+    pub(super) fn read_owners(&self, read: impl Fn(SecretId, &Path) -> Owner) {
+        let unknown: Vec<SecretId> = {
+            let known = self.known.read();
+            known.deleted.keys().filter(|id| !known.owners.contains_key(id)).copied().collect()
+        };
+        for id in unknown {
+            let owner = read(id, &self.path(id));
+            self.known.write().owners.insert(id, owner);
+        }
+    }
+
+    /// The ids of a user, the oldest first.
+    pub(super) fn oldest_of(&self, uid: u32, now: Now) -> Vec<SecretId> {
+        let known = self.known.read();
+        let of_user = known.deleted.iter().filter(|(id, _)| known.owner(**id) == Some(uid));
+        let mut ages: Vec<_> = of_user.map(|(id, at)| (at.age(now), *id)).collect();
+        ages.sort_unstable_by(|a, b| b.cmp(a));
+        ages.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Removes an id for good.
+    pub(super) fn remove(&self, id: SecretId) {
+        let _ = fs::remove_file(self.path(id));
+        self.known.write().deleted.remove(&id);
     }
 
     /// Moves a file here, durably.
-    pub(super) fn move_in(&self, id: SecretId, path: &Path, now: Now) -> io::Result<()> {
+    pub(super) fn move_in(
+        &self,
+        id: SecretId,
+        owner: Owner,
+        path: &Path,
+        now: Now,
+    ) -> io::Result<()> {
         files::create_private_directory(&self.directory)?;
         let here = self.path(id);
         // The time of the deletion, by which it is purged after a restart, is the file's; an old one would be
@@ -120,7 +164,9 @@ impl Trash {
         files::sync_parent(&here)?;
         files::sync_parent(path)?;
         if here.exists() {
-            self.known.write().deleted.insert(id, Deletion::Here(now.boot));
+            let mut known = self.known.write();
+            known.deleted.insert(id, Deletion::Here(now.boot));
+            known.owners.insert(id, owner);
         }
         Ok(())
     }
@@ -153,13 +199,13 @@ impl Trash {
         Ok(())
     }
 
-    /// The restorable ids in order, and for how long.
-    pub(super) fn restorable(&self, now: Now) -> Vec<(SecretId, Duration)> {
+    /// A caller's restorable ids in order, and for how long.
+    pub(super) fn restorable(&self, now: Now, caller: Principal) -> Vec<(SecretId, Duration)> {
         let known = self.known.read();
-        let left = known
-            .deleted
-            .iter()
-            .filter_map(|(id, deletion)| Some((*id, RESTORABLE.checked_sub(deletion.age(now))?)));
+        let left =
+            known.deleted.iter().filter(|(id, _)| caller.may_use(known.owner(**id))).filter_map(
+                |(id, deletion)| Some((*id, RESTORABLE.checked_sub(deletion.age(now))?)),
+            );
         let mut left: Vec<_> = left.collect();
         left.sort_unstable();
         left
@@ -173,5 +219,7 @@ impl Trash {
             // A failed removal is retried.
             !is_over || matches!(fs::remove_file(self.path(*id)), Err(error) if error.kind() != ErrorKind::NotFound)
         });
+        let Known { deleted, owners, .. } = &mut *known;
+        owners.retain(|id, _| deleted.contains_key(id));
     }
 }

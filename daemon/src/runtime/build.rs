@@ -25,6 +25,7 @@ use crate::provider::upstream::{Upstream, Upstreams};
 use crate::refresh::RefreshInterval;
 use crate::registry::{Keys, Registry};
 use crate::runtime::config_in_force::ConfigInForce;
+use crate::runtime::users::find_users;
 use crate::runtime::{DegradedReason, Runtime, RuntimeParts};
 use crate::storage::boot_id;
 use crate::storage::failed_logins::FailedLogins;
@@ -55,7 +56,6 @@ pub fn runtime(config: &Config, environment: &Environment) -> Runtime {
         service: Arc::new(service),
         interval: schedule(&config.cache),
         in_force: ConfigInForce::new(paths.config.clone(), config),
-        access: config.access.clone(),
         cache_path: paths.cache_file(),
         backend,
         persists: config.cache.enabled,
@@ -118,6 +118,8 @@ pub fn components(config: &Config, environment: &Environment) -> Components {
 pub async fn follow(runtime: &Runtime, config: &Config, environment: &Environment) {
     let token = runtime.follow_token(token_config(config, environment));
     let (upstreams, faults) = upstreams(config, environment, token);
+    let unknown = find_users(&upstreams.workloads, &runtime.service.upstreams().workloads).await;
+    runtime.report_unknown_users(&unknown);
     runtime.service.follow(upstreams);
     runtime.service.cache().reconfigure(policy(&config.cache));
     runtime.schedule.send_if_modified(|present| {
@@ -126,11 +128,6 @@ pub async fn follow(runtime: &Runtime, config: &Config, environment: &Environmen
     if config.cache.backend != runtime.backend.as_ref().map(|backend| backend.tag()) {
         tracing::warn!(
             "the key backend of the config changed, which takes effect at a restart; run `systemctl restart psid`"
-        );
-    }
-    if let Err(error) = runtime.follow_access(config.access.clone()) {
-        tracing::warn!(
-            "the mode of the socket cannot be changed: {error}; run `systemctl restart psid`"
         );
     }
     if runtime.in_force.follow(config) {

@@ -27,11 +27,6 @@ impl Control for Runtime {
         &self.trail
     }
 
-    fn is_listed(&self, uid: u32, gid: u32) -> bool {
-        let access = self.access.read();
-        access.uids.contains(&uid) || access.gids.contains(&gid)
-    }
-
     fn start_refresh(&self, scope: RefreshScope, now: Now) -> watch::Receiver<Progress> {
         self.refresher.start(scope, now)
     }

@@ -184,6 +184,7 @@ impl DegradedReason {
             Self::Recovery => "recovery-key",
             Self::Cache => "cache-file",
             Self::Provider => "provider-config",
+            Self::User => "workload-user",
         }
     }
 }

@@ -6,38 +6,49 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use crate::config::Access;
+use psi_common::Problem;
+
 use crate::sys::files;
 
-/// A listening socket.
+/// The mode of the admin's socket.
+const MODE: u32 = 0o600;
+
+/// The listening sockets.
 #[derive(Debug)]
 pub struct Listening {
-    /// The socket.
-    pub socket: UnixListener,
-    /// Whether psid bound it, and sets its mode.
-    pub is_own: bool,
+    /// Root's and psid's own user's.
+    pub admin: UnixListener,
+    /// That of the users that workloads name, if systemd passed it.
+    pub users: Option<UnixListener>,
 }
 
-/// The socket that systemd passed, else one bound to `path`.
-pub fn listen(path: &Path, access: &Access) -> io::Result<Listening> {
-    let (socket, is_own) = match inherited()? {
-        Some(socket) => (socket, false),
-        None => (bind(path, access)?, true),
+/// The sockets that systemd passed by name; without them, the admin's, bound to `path`.
+pub fn listen(path: &Path) -> Result<Listening, Problem> {
+    let Passed { admin, users } = inherited()?;
+    let admin = match admin {
+        Some(admin) => admin,
+        None => bind(path).map_err(|error| {
+            let remedy = "stop the process that uses it, or set PSI_SOCKET";
+            Problem::new(format!("the socket: {error}"), remedy)
+        })?,
     };
-    socket.set_nonblocking(true)?;
-    Ok(Listening { socket, is_own })
+    for socket in std::iter::once(&admin).chain(&users) {
+        socket.set_nonblocking(true).map_err(|error| unusable(&error.to_string()))?;
+    }
+    Ok(Listening { admin, users })
 }
 
-/// The listening socket that systemd passed, for a daemon that does not start.
-pub(crate) fn passed_socket() -> Option<UnixListener> {
-    let socket = inherited().ok().flatten()?;
-    socket.set_nonblocking(true).ok()?;
-    Some(socket)
+/// The listening sockets that systemd passed, for a daemon that does not start: the admin's, the users'.
+pub(crate) fn passed_sockets() -> (Option<UnixListener>, Option<UnixListener>) {
+    let Passed { admin, users } = inherited().unwrap_or_default();
+    let usable =
+        |socket: Option<UnixListener>| socket.filter(|socket| socket.set_nonblocking(true).is_ok());
+    (usable(admin), usable(users))
 }
 
 /// Binds a temporary path, sets its mode and renames it to `path`: no client can connect before the mode is set, and a
 /// socket in use is never removed.
-fn bind(path: &Path, access: &Access) -> io::Result<UnixListener> {
+fn bind(path: &Path) -> io::Result<UnixListener> {
     let named =
         |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     match fs::symlink_metadata(path) {
@@ -61,40 +72,74 @@ fn bind(path: &Path, access: &Access) -> io::Result<UnixListener> {
     let temporary = path.with_file_name(name);
     let _ = fs::remove_file(&temporary);
     let listener = UnixListener::bind(&temporary).map_err(named)?;
-    fs::set_permissions(&temporary, Permissions::from_mode(access.socket_mode()))
+    fs::set_permissions(&temporary, Permissions::from_mode(MODE))
         .and_then(|()| fs::rename(&temporary, path))
         .map_err(named)?;
     Ok(listener)
 }
 
-/// The first socket of `LISTEN_FDS`.
-#[expect(unsafe_code, reason = "from_raw_fd takes the ownership of a descriptor")]
-fn inherited() -> io::Result<Option<UnixListener>> {
-    use libsystemd::activation::{IsType, receive_descriptors};
-    use std::os::fd::{FromRawFd, IntoRawFd};
-    // Without LISTEN_FDS, or with one for another process, this is an error.
-    let Some(descriptor) = receive_descriptors(false).ok().and_then(|fds| fds.into_iter().next())
-    else {
-        return Ok(None);
-    };
-    if !descriptor.is_unix() {
-        return Err(io::Error::new(
-            ErrorKind::InvalidInput,
-            "systemd passed a descriptor that is not a unix socket",
-        ));
-    }
-    // SAFETY: receive_descriptors returns each passed descriptor once, and no other code uses it.
-    Ok(Some(unsafe { UnixListener::from_raw_fd(descriptor.into_raw_fd()) }))
+/// The sockets that systemd passed.
+#[derive(Default)]
+struct Passed {
+    admin: Option<UnixListener>,
+    users: Option<UnixListener>,
 }
 
-impl Access {
-    /// The mode of the socket. With more users than root and psid's own, every user may connect, and each call is
-    /// authorized by the peer credentials.
-    pub fn socket_mode(&self) -> u32 {
-        let own = nix::unistd::geteuid().as_raw();
-        let only_us = self.gids.is_empty() && self.uids.iter().all(|uid| *uid == 0 || *uid == own);
-        if only_us { 0o600 } else { 0o666 }
+/// The name of the admin's descriptor, and that of a psid.socket without FileDescriptorName=.
+const ADMIN: [&str; 2] = ["admin", "psid.socket"];
+/// The name of the users' descriptor.
+const USERS: &str = "users";
+
+/// The sockets of `LISTEN_FDS`, by their names in `LISTEN_FDNAMES`.
+#[expect(unsafe_code, reason = "from_raw_fd takes the ownership of a descriptor")]
+fn inherited() -> Result<Passed, Problem> {
+    use libsystemd::activation::{
+        IsType, receive_descriptors, receive_descriptors_with_names as receive_with_names,
+    };
+    use std::os::fd::{FromRawFd, IntoRawFd};
+    let mut passed = Passed::default();
+    // Without LISTEN_FDS, or with one for another process, there is none.
+    let mut named = receive_with_names(false).unwrap_or_default();
+    if named.is_empty() {
+        // Podman passes sockets on without their names.
+        let unnamed = receive_descriptors(false).unwrap_or_default().into_iter();
+        named = unnamed.map(|descriptor| (descriptor, String::new())).collect();
     }
+    for (descriptor, name) in named {
+        if !descriptor.is_unix() {
+            return Err(unusable("it is not a unix socket"));
+        }
+        // SAFETY: receive_descriptors returns each passed descriptor once, and no other code uses it.
+        let socket = unsafe { UnixListener::from_raw_fd(descriptor.into_raw_fd()) };
+        let place = match name.as_str() {
+            "" if is_users(&socket) => &mut passed.users,
+            "" => &mut passed.admin,
+            USERS => &mut passed.users,
+            name if ADMIN.contains(&name) => &mut passed.admin,
+            _ => {
+                let shown: String = name.escape_debug().collect();
+                return Err(unusable(&format!("it is named {shown}, which psid does not know")));
+            }
+        };
+        if place.replace(socket).is_some() {
+            return Err(unusable(&format!("there are two named {name}")));
+        }
+    }
+    Ok(passed)
+}
+
+/// Whether a socket without a name is the users', by its path.
+fn is_users(socket: &UnixListener) -> bool {
+    let address = socket.local_addr().ok();
+    let path = address.as_ref().and_then(|address| address.as_pathname());
+    path.and_then(Path::file_name).is_some_and(|name| name == "users.sock")
+}
+
+fn unusable(why: &str) -> Problem {
+    Problem::new(
+        format!("systemd passed a descriptor that is not usable: {why}"),
+        "see `systemctl cat psid.socket psid-users.socket`",
+    )
 }
 
 #[cfg(test)]
@@ -110,22 +155,21 @@ mod tests {
     fn listen_creates_the_socket_with_its_mode() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run/psid.sock");
-        let _private = listen(&path, &Access { uids: vec![0], gids: vec![] }).unwrap();
+        let listening = listen(&path).unwrap();
         assert_eq!(mode(&path), 0o600);
-        let path = directory.path().join("run/open.sock");
-        let _open = listen(&path, &Access { uids: vec![0, 1234], gids: vec![] }).unwrap();
-        assert_eq!(mode(&path), 0o666);
-        assert_eq!(fs::read_dir(directory.path().join("run")).unwrap().count(), 2);
+        assert!(listening.users.is_none());
+        assert_eq!(fs::read_dir(directory.path().join("run")).unwrap().count(), 1);
     }
 
     #[test]
     fn listen_replaces_a_dead_socket_and_refuses_a_live_one() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("psid.sock");
-        let first = listen(&path, &Access::default()).unwrap();
-        assert_eq!(listen(&path, &Access::default()).unwrap_err().kind(), ErrorKind::AddrInUse);
+        let first = listen(&path).unwrap();
+        let error = listen(&path).unwrap_err().to_string();
+        assert!(error.contains("another psid listens on it"), "{error}");
         drop(first);
-        let _second = listen(&path, &Access::default()).unwrap();
+        let _second = listen(&path).unwrap();
         UnixStream::connect(&path).unwrap();
     }
 
@@ -134,7 +178,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("psid.sock");
         fs::write(&path, "precious").unwrap();
-        assert!(listen(&path, &Access::default()).is_err());
+        assert!(listen(&path).is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     }
 }

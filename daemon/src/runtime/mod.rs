@@ -10,20 +10,19 @@ mod rekey;
 mod self_test;
 pub(crate) mod serve;
 mod unlock;
+pub(crate) mod users;
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Access;
 use crate::crypto::keyring::Keyring;
 use crate::keys::KeyBackend;
 use crate::keys::pkcs11::{Token, TokenConfig};
@@ -49,8 +48,6 @@ pub struct Runtime {
     schedule: watch::Sender<RefreshInterval>,
     /// The config that the daemon runs with.
     in_force: ConfigInForce,
-    /// `[access]`
-    access: RwLock<Access>,
     /// The path of `cache.enc`.
     cache_path: PathBuf,
     /// The key backend; without one, psid stores nothing.
@@ -59,8 +56,6 @@ pub struct Runtime {
     persists: bool,
     /// The token, once a config has named one: its thread and session outlive reloads.
     token: Mutex<Option<Token>>,
-    /// The path of the socket, if psid bound it.
-    socket: Mutex<Option<PathBuf>>,
     /// Serializes the opening and the replacement of keys.
     unlocking: tokio::sync::Mutex<()>,
     keyring: Mutex<Option<Arc<Keyring>>>,
@@ -82,7 +77,6 @@ pub(crate) struct RuntimeParts {
     pub(crate) service: Arc<Service>,
     pub(crate) interval: RefreshInterval,
     in_force: ConfigInForce,
-    pub(crate) access: Access,
     pub(crate) cache_path: PathBuf,
     pub(crate) backend: Option<Box<dyn KeyBackend>>,
     /// Whether the config enables the cache.
@@ -105,21 +99,15 @@ pub enum DegradedReason {
     Cache,
     /// A provider with an unusable configuration.
     Provider,
+    /// A user of a workload that is unknown.
+    User,
 }
 
 impl Runtime {
     /// A runtime without a key.
     pub(crate) fn new(parts: RuntimeParts) -> Self {
-        let RuntimeParts {
-            service,
-            interval,
-            in_force,
-            access,
-            cache_path,
-            backend,
-            persists,
-            token,
-        } = parts;
+        let RuntimeParts { service, interval, in_force, cache_path, backend, persists, token } =
+            parts;
         let registry = Arc::clone(service.registry());
         Self {
             trail: Arc::new(Trail::start(move |id| registry.label(id))),
@@ -127,12 +115,10 @@ impl Runtime {
             service,
             schedule: watch::Sender::new(interval),
             in_force,
-            access: RwLock::new(access),
             cache_path,
             backend,
             persists,
             token: Mutex::new(token),
-            socket: Mutex::default(),
             unlocking: tokio::sync::Mutex::default(),
             keyring: Mutex::default(),
             is_blocked: AtomicBool::new(false),
@@ -153,21 +139,6 @@ impl Runtime {
         let running = self.persister_task.lock().take();
         if let Some(running) = running {
             let _ = running.task.await;
-        }
-    }
-
-    /// Sets the path of the socket whose mode follows `[access]`.
-    pub(crate) fn own_socket(&self, path: PathBuf) {
-        *self.socket.lock() = Some(path);
-    }
-
-    /// Applies a new `[access]`, including the mode of the socket.
-    pub(crate) fn follow_access(&self, access: Access) -> std::io::Result<()> {
-        let mode = access.socket_mode();
-        *self.access.write() = access;
-        match &*self.socket.lock() {
-            Some(path) => std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)),
-            None => Ok(()),
         }
     }
 
@@ -214,7 +185,6 @@ impl Runtime {
         for upstream in self.service.upstreams().providers.values() {
             drop(upstream.health());
         }
-        drop(self.access.read());
         drop(self.degraded.lock());
         self.trail.totals();
         self.service.tasks().reports(clock::now().mono);

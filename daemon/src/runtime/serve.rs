@@ -44,12 +44,15 @@ pub(crate) async fn serve(
     if let Some(problem) = &state.fault {
         runtime.degrade(DegradedReason::State, &problem.to_string());
     }
-    if listening.is_own {
-        runtime.own_socket(environment.paths.socket.clone());
-    }
     start_tasks(&runtime, hangup, environment, &stop);
+    let sockets = grpc::Sockets { admin: listening.admin, users: listening.users };
+    // Users wait in their socket's backlog until it is known who they are; root does not.
+    let known = {
+        let runtime = Arc::clone(&runtime);
+        async move { runtime.find_users().await }
+    };
     let served =
-        grpc::serve(Arc::clone(&runtime) as Arc<dyn Control>, listening.socket, stop.clone()).await;
+        grpc::serve(Arc::clone(&runtime) as Arc<dyn Control>, sockets, known, stop.clone()).await;
     notify::stopping();
     tokio::join!(close_providers(&runtime), runtime.stop_persister());
     runtime.close_token().await;
@@ -224,7 +227,8 @@ async fn reload_on_hangup(
     }
 }
 
-/// Purges deleted registrations that can no longer be restored, and returns free memory to the kernel.
+/// Purges deleted registrations that can no longer be restored, returns free memory to the kernel, and looks for users
+/// that are unknown.
 async fn tidy(runtime: Arc<Runtime>, stop: CancellationToken) {
     loop {
         runtime.trail.report_left_out(clock::now());
@@ -236,6 +240,7 @@ async fn tidy(runtime: Arc<Runtime>, stop: CancellationToken) {
             malloc::trim();
         };
         tasks::blocking(work).await;
+        runtime.find_users().await;
         if tokio::time::timeout(TIDY_INTERVAL, stop.cancelled()).await.is_ok() {
             return;
         }

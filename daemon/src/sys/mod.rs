@@ -13,3 +13,4 @@ pub(crate) mod peer_process;
 mod pinned_parent;
 pub(crate) mod tasks;
 mod unit_of_cgroup;
+pub(crate) mod users;

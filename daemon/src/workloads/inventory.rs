@@ -5,6 +5,7 @@ use psi_common::SecretId;
 use crate::cache::{CacheLookup, Entry};
 use crate::lookup::{NamedRegistration, Service, ServiceError};
 use crate::model::clock::{Now, Timestamp};
+use crate::model::principal::Principal;
 use crate::model::reference::{CacheKey, ListingScope};
 use crate::provider::upstream::prefix_of;
 use crate::registry::Registered;
@@ -27,14 +28,18 @@ struct Sources {
     scopes: Vec<ListingScope>,
 }
 
-/// Every registration, sorted by id. It reads the times of literals from the disk.
-pub(crate) fn inventory(service: &Service, now: Now) -> Result<Vec<InventoryItem>, ServiceError> {
-    let sources = sources(service);
-    let registrations = service.registrations()?.into_iter();
+/// A caller's registrations, sorted by id. It reads the times of literals from the disk.
+pub(crate) fn inventory(
+    service: &Service,
+    caller: Principal,
+    now: Now,
+) -> Result<Vec<InventoryItem>, ServiceError> {
+    let sources = sources(service, caller);
+    let registrations = service.registrations(caller)?.into_iter();
     Ok(registrations.map(|registration| item(service, registration, &sources, now)).collect())
 }
 
-fn sources(service: &Service) -> Vec<Sources> {
+fn sources(service: &Service, caller: Principal) -> Vec<Sources> {
     let upstreams = service.upstreams();
     let of_workload = |(name, workload): (&String, &crate::provider::upstream::Workload)| {
         let upstream = upstreams.providers.get(&workload.provider);
@@ -45,7 +50,7 @@ fn sources(service: &Service) -> Vec<Sources> {
             scopes: workload.sources.iter().filter_map(scope).collect(),
         }
     };
-    upstreams.workloads.iter().map(of_workload).collect()
+    upstreams.workloads_of(caller).map(of_workload).collect()
 }
 
 fn item(

@@ -201,6 +201,7 @@ mod tests {
         };
         Workload {
             provider: "infisical".into(),
+            user: None,
             depends_on: Vec::new(),
             mount: mount.iter().map(ToString::to_string).collect(),
             sources: sources.iter().map(source).collect(),

@@ -13,9 +13,10 @@ use psi_common::{SecretBytes, SecretId};
 use crate::cache::{CacheLookup, Entry};
 use crate::lookup::{Certainty, SelfTestContext, Service};
 use crate::model::clock::Now;
+use crate::model::principal::{Owner, Principal};
 use crate::model::reference::{CacheKey, Listing, ListingScope, Reference};
 use crate::provider::circuit_breaker::Caller;
-use crate::provider::upstream::{CallError, Route, Upstream, Workload, prefix_of};
+use crate::provider::upstream::{CallError, Route, Upstream, Workload, WorkloadUser, prefix_of};
 use crate::provider::{InvalidReference, Listed, ProviderError, Source};
 use crate::registry::Registered;
 
@@ -90,18 +91,20 @@ enum SourceError {
 /// The registered ids of each secret of a provider.
 type Ids = HashMap<CacheKey, Vec<SecretId>>;
 
-/// Plans every workload, by name. `failed` has the error of each source whose last pull failed, by the source as
+/// Plans every workload of a caller, by name. `failed` has the error of each source whose last pull failed, by the source as
 /// displayed.
 pub(crate) async fn plan(
     service: &Service,
+    caller: Principal,
     failed: &BTreeMap<String, String>,
     now: Now,
     context: &SelfTestContext,
 ) -> Vec<WorkloadPlan> {
     let upstreams = service.upstreams();
-    let ids = registered_ids(service);
+    let all_ids = registered_ids(service);
     let mut plans = Vec::new();
-    for (name, workload) in &upstreams.workloads {
+    for (name, workload) in upstreams.workloads_of(caller) {
+        let ids = all_ids.get(&owner_of(workload)).cloned().unwrap_or_default();
         let mut plan = WorkloadPlan::new(name, workload);
         if let Some(upstream) = upstreams.providers.get(&workload.provider) {
             plan.list_sources(service, upstream, &ids, now).await;
@@ -120,13 +123,13 @@ pub(crate) async fn plan(
     plans
 }
 
-/// Whether the cache is enabled and has no value of some source of a workload.
-pub(crate) fn has_uncached_source(service: &Service) -> bool {
+/// Whether the cache is enabled and has no value of some source of a caller's workload.
+pub(crate) fn has_uncached_source(service: &Service, caller: Principal) -> bool {
     if !service.cache().is_enabled() {
         return false;
     }
     let upstreams = service.upstreams();
-    upstreams.workloads.values().any(|workload| {
+    upstreams.workloads_of(caller).any(|(_, workload)| {
         let upstream = upstreams.providers.get(&workload.provider);
         workload.sources.iter().any(|source| {
             let scope = upstream.and_then(|upstream| upstream.provider.scope_of(source).ok());
@@ -135,16 +138,23 @@ pub(crate) fn has_uncached_source(service: &Service) -> bool {
     })
 }
 
-fn registered_ids(service: &Service) -> Ids {
-    let mut ids = Ids::new();
+fn registered_ids(service: &Service) -> HashMap<Owner, Ids> {
+    let mut ids: HashMap<Owner, Ids> = HashMap::new();
     for (id, registered) in service.registry().all() {
         if let Registered::Reference(reference) = registered
             && let Some(key) = service.resolve_key(&reference)
         {
-            ids.entry(key).or_default().push(id);
+            let owner = service.registry().owner(id).flatten();
+            ids.entry(owner).or_default().entry(key).or_default().push(id);
         }
     }
     ids
+}
+
+/// The owner of a workload's registrations.
+fn owner_of(workload: &Workload) -> Owner {
+    let uid = workload.user.as_ref().and_then(WorkloadUser::uid);
+    uid.filter(|uid| *uid != 0 && *uid != nix::unistd::geteuid().as_raw())
 }
 
 impl WorkloadPlan {

@@ -33,6 +33,7 @@ fn directory_nearest_to_a_recursive_source_wins() {
 fn plan_of(name: &str, keys: &[&str]) -> WorkloadPlan {
     let workload = Workload {
         provider: "infisical".into(),
+        user: None,
         depends_on: Vec::new(),
         mount: Vec::new(),
         sources: Vec::new(),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::sockopt::SendTimeout;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket};
 use nix::sys::time::{TimeVal, TimeValLike};
-use psi_common::{Exit, Paths, SecretBytes, SecretId};
+use psi_common::{Exit, Paths, Scope, SecretBytes, SecretId, passwd};
 use psi_proto::Message;
 use psi_proto::health::{HealthCheckRequest, HealthCheckResponse, SERVING};
 use psi_proto::v1::{
@@ -56,6 +56,8 @@ pub(crate) enum Deadline {
 /// A client of one daemon, with one deadline for all its calls.
 pub(crate) struct Client {
     socket: PathBuf,
+    /// Whether it is the users' socket of the system's psid.
+    is_users: bool,
     kind: Deadline,
     deadline: Instant,
 }
@@ -64,7 +66,8 @@ impl Client {
     /// The deadline begins now; the client connects at each call.
     pub(crate) fn new(paths: &Paths, kind: Deadline) -> Self {
         let deadline = Instant::now() + kind.limit();
-        Self { socket: paths.socket.clone(), kind, deadline }
+        let (socket, is_users) = (paths.clients_socket().to_owned(), paths.uses_systems_psid());
+        Self { socket, is_users, kind, deadline }
     }
 
     pub(crate) fn lookup(&self, key: &Key) -> Result<SecretBytes, CliError> {
@@ -196,20 +199,39 @@ impl Client {
         use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied, WouldBlock};
         let what = format!("no connection to psid at {}: {cause}", self.socket.display());
         match cause.kind() {
-            ConnectionRefused | NotFound => Attempt::NotListening(CliError::new(
-                Exit::NoDaemon,
-                what,
-                "start it with `systemctl start psid`",
-            )),
+            ConnectionRefused | NotFound => Attempt::NotListening(match self.is_users {
+                true => CliError::without_remedy(
+                    Exit::NoDaemon,
+                    format!("{what}; root starts it with `systemctl start psid-users.socket`"),
+                ),
+                false => {
+                    CliError::new(Exit::NoDaemon, what, "start it with `systemctl start psid`")
+                }
+            }),
             // The backlog is full.
             WouldBlock => Attempt::Retryable(self.no_answer()),
-            PermissionDenied => Attempt::Final(CliError::new(
-                Exit::NotAllowed,
-                what,
-                "run it as a user that [access] allows",
-            )),
+            PermissionDenied => Attempt::Final(match self.is_users {
+                true => self.not_in_the_group(&what),
+                false => CliError::new(Exit::NotAllowed, what, "run it as root"),
+            }),
             _ => Attempt::Final(CliError::new(Exit::NoDaemon, what, "check the socket's path")),
         }
+    }
+
+    /// The users' socket belongs to a group, which a user's running manager does not know of.
+    fn not_in_the_group(&self, what: &str) -> CliError {
+        let (name, uid) = match Scope::of_this_process() {
+            Scope::User { uid } => (passwd::name_of(uid), uid.to_string()),
+            Scope::System => (None, "UID".into()),
+        };
+        let name = name.unwrap_or_else(|| "USER".into());
+        CliError::without_remedy(
+            Exit::NotAllowed,
+            format!(
+                "{what}; a workload with user = \"{name}\" lets this user in: then root runs `psictl setup`, or `usermod \
+                 -aG psi-users {name}`, and `systemctl restart user@{uid}.service`"
+            ),
+        )
     }
 
     fn no_answer(&self) -> CliError {

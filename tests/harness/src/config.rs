@@ -10,8 +10,6 @@ use super::token::Token;
 pub struct Config {
     /// Lines of `[cache]`.
     pub cache: String,
-    /// Lines of `[access]`.
-    pub access: String,
     /// Lines of `[providers.infisical]`; empty for no provider at all.
     pub infisical: String,
     /// Lines of `[providers.infisical.auth]`.
@@ -29,7 +27,6 @@ impl Config {
         }
         Self {
             cache: "backend = \"tpm\"\n".into(),
-            access: String::new(),
             infisical,
             auth: "method = \"universal-auth\"\nclient_id = \"client\"\n\
                    client_secret_credential = \"infisical-client-secret\"\n"
@@ -70,9 +67,12 @@ impl Config {
         self
     }
 
-    /// Lines of `[access]`.
-    pub fn access(mut self, lines: &str) -> Self {
-        self.access += &format!("{lines}\n");
+    /// A user's workload that reads one directory of the project, without those below it.
+    pub fn workload_of(mut self, user: impl Display, name: &str, path: &str) -> Self {
+        self.rest += &format!(
+            "[workloads.\"{name}\"]\nprovider = \"infisical\"\nuser = \"{user}\"\n\
+             secrets = [{{ project = \"myproject\", path = \"{path}\" }}]\n"
+        );
         self
     }
 
@@ -89,9 +89,6 @@ impl Config {
 impl Display for Config {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "[cache]\n{}", self.cache)?;
-        if !self.access.is_empty() {
-            write!(f, "[access]\n{}", self.access)?;
-        }
         if !self.infisical.is_empty() {
             write!(f, "[providers.infisical]\n{}", self.infisical)?;
             write!(f, "[providers.infisical.auth]\n{}", self.auth)?;

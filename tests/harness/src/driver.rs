@@ -86,7 +86,7 @@ impl Driver {
         self
     }
 
-    /// Runs as another user, from a copy of the program that this user can execute.
+    /// Runs as another user, from a copy of the program that this user can execute, at the users' socket if there is one.
     pub fn user(mut self, instance: &Instance, uid: u32, gid: u32) -> Self {
         let name = self.program.file_name().and_then(OsStr::to_str).unwrap();
         let copy = instance.run().join(name);
@@ -95,7 +95,10 @@ impl Driver {
         }
         self.program = copy;
         self.user = Some((uid, gid));
-        self
+        match instance.users_socket() {
+            socket if socket.exists() => self.env("PSI_SOCKET", socket),
+            _ => self,
+        }
     }
 
     /// The command, for a test that sets up its streams itself.

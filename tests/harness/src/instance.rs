@@ -109,6 +109,12 @@ impl Instance {
         self.run().join("psid.sock")
     }
 
+    /// The socket of the users that workloads name; it exists once psid was started
+    /// [with it](Start::with_users_socket).
+    pub fn users_socket(&self) -> PathBuf {
+        self.run().join("users.sock")
+    }
+
     /// Writes the config.
     pub fn configure(&self, config: &Config) {
         fs::write(self.config(), config.to_string()).unwrap();

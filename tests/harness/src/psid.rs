@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::Permissions;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ pub struct Start {
     program: OsString,
     notify: UnixDatagram,
     status: Driver,
-    socket: Option<OwnedFd>,
+    sockets: Vec<OwnedFd>,
 }
 
 /// A psid that is ready.
@@ -49,7 +49,7 @@ impl Start {
             program: program("psid").into(),
             notify: bind(&address),
             status: instance.driver(&["cache", "status", "--json"]),
-            socket: None,
+            sockets: Vec::new(),
         };
         start
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -97,18 +97,41 @@ impl Start {
 
     /// Passes a listening socket as the service manager does, as the first descriptor.
     pub fn activated_by(mut self, socket: &impl AsFd) -> Self {
-        self.socket = Some(socket.as_fd().try_clone_to_owned().unwrap());
+        self.sockets = vec![socket.as_fd().try_clone_to_owned().unwrap()];
         // The shell gets the descriptor as its stdin and becomes psid.
         self.through(&["/bin/sh", "-c", "LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\" 3<&0 <&-", "sh"])
+    }
+
+    /// Passes two listening sockets, with these names (`LISTEN_FDNAMES`).
+    pub fn activated_by_both(mut self, sockets: [&dyn AsFd; 2], names: &str) -> Self {
+        self.sockets = sockets.map(|one| one.as_fd().try_clone_to_owned().unwrap()).into();
+        // The shell gets the second one as its stdout.
+        let script = format!(
+            "LISTEN_FDS=2 LISTEN_FDNAMES={names} LISTEN_PID=$$ exec \"$@\" 3<&0 4<&1 <&- >/dev/null"
+        );
+        self.through(&["/bin/sh", "-c", &script, "sh"])
+    }
+
+    /// Passes the admin's and the users' socket, as psid.socket and psid-users.socket do. Every user can connect to
+    /// both, so that psid alone refuses.
+    pub fn with_users_socket(self, instance: &Instance) -> Self {
+        let [admin, users] = [instance.socket(), instance.users_socket()].map(|path| {
+            let _ = std::fs::remove_file(&path);
+            let socket = UnixListener::bind(&path).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+            socket
+        });
+        self.activated_by_both([&admin, &users], "admin:users")
     }
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.args).env_clear().envs(&self.environment).current_dir("/");
-        command.stdin(match &self.socket {
-            Some(socket) => Stdio::from(socket.try_clone().unwrap()),
-            None => Stdio::null(),
-        });
+        let mut streams = self.sockets.iter().map(|one| Stdio::from(one.try_clone().unwrap()));
+        command.stdin(streams.next().unwrap_or_else(Stdio::null));
+        if let Some(second) = streams.next() {
+            command.stdout(second);
+        }
         command
     }
 
@@ -123,7 +146,9 @@ impl Start {
     /// Starts it.
     pub fn launch(self) -> Psid {
         let mut command = self.command();
-        command.stdout(Stdio::null());
+        if self.sockets.len() < 2 {
+            command.stdout(Stdio::null());
+        }
         let process = Process::start(command);
         Psid { process, notify: self.notify, notifications: Vec::new(), status: self.status }
     }

@@ -29,7 +29,6 @@ impl SealedFixture {
     pub fn config(&self) -> Config {
         Config {
             cache: "backend = \"tpm\"\n".into(),
-            access: String::new(),
             infisical: String::new(),
             auth: String::new(),
             rest: self.token.config(),

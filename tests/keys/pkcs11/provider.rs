@@ -96,7 +96,6 @@ fn pkcs11() -> Subject {
     let instance = Instance::empty();
     instance.configure(&Config {
         cache: String::new(),
-        access: String::new(),
         infisical: String::new(),
         auth: String::new(),
         rest: token.config(),

@@ -6,6 +6,7 @@ mod files;
 mod online;
 mod unit;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::RawFd;
@@ -19,6 +20,7 @@ use super::print;
 use crate::cli::error::CommandError;
 use crate::config::{Config, ConfigError};
 use crate::runtime::build::Environment;
+use crate::runtime::users::find_users;
 use crate::sys::descriptor;
 pub(super) use as_psid::Checked;
 use as_psid::PsidUser;
@@ -131,6 +133,7 @@ pub(super) async fn run(
     match config {
         Ok(config) => {
             report.warnings.clone_from(&config.warnings);
+            report.warnings.extend(find_users(&config.workloads, &BTreeMap::new()).await);
             report.problems = problems(&config, &path, user);
             if options.online {
                 environment.given_secret = given_secret("--secret-fd", secret)?;

@@ -37,7 +37,7 @@ pub async fn diagnose(environment: &Environment) -> Vec<Finding> {
     findings.extend(sealed::key(&config, environment).await);
     findings.extend(interrupted::init(&config, environment));
     findings.extend(sealed::credentials(&config, environment).await);
-    let socket = socket::check(&config.access, &environment.paths.socket);
+    let socket = socket::check(&environment.paths.socket);
     findings.extend(socket.into_iter().map(|finding| finding.of("socket-mode")));
     let state = socket::check_private("the state directory", &environment.paths.state);
     findings.extend(state.map(|finding| finding.of("state-directory-mode")));

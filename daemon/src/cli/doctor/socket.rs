@@ -6,10 +6,8 @@ use std::path::Path;
 
 use psi_common::Finding;
 
-use crate::config::Access;
-
-/// Compares the socket's mode with `[access]`.
-pub(super) fn check(access: &Access, path: &Path) -> Vec<Finding> {
+/// Findings about the admin's socket.
+pub(super) fn check(path: &Path) -> Vec<Finding> {
     let shown = path.display();
     // psictl reports a daemon that does not run.
     let Ok(meta) = fs::symlink_metadata(path) else { return Vec::new() };
@@ -20,17 +18,11 @@ pub(super) fn check(access: &Access, path: &Path) -> Vec<Finding> {
         )];
     }
     let mut findings = Vec::new();
-    let (found, wanted) = (meta.permissions().mode() & 0o777, access.socket_mode());
-    if wanted == 0o600 && found & 0o077 != 0 {
+    let found = meta.permissions().mode() & 0o777;
+    if found & 0o077 != 0 {
         findings.push(Finding::warning(
-            format!("other users than root may connect to {shown} (mode {found:o}), and [access] allows root only"),
-            "set SocketMode=0600 for psid.socket",
-        ));
-    }
-    if wanted != 0o600 && found & 0o006 != 0o006 {
-        findings.push(Finding::error(
-            format!("[access] allows other users than root, and they cannot connect to {shown} (mode {found:o})"),
-            "set SocketMode=0666 for psid.socket, in a drop-in: psid authorizes each call",
+            format!("other users than root may connect to {shown} (mode {found:o}), which refuses their calls"),
+            "set SocketMode=0600 for psid.socket; users of workloads have /run/psi/users.sock",
         ));
     }
     let directory = path.parent().unwrap_or(Path::new("/"));
@@ -73,30 +65,22 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     #[test]
-    fn check_compares_the_socket_mode_with_access() {
+    fn check_reports_a_socket_that_others_can_reach_or_replace() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("psid.sock");
-        assert!(check(&Access::default(), &path).is_empty());
+        assert!(check(&path).is_empty());
         let _listener = UnixListener::bind(&path).unwrap();
-        let others = Access { uids: vec![0, 1234], gids: Vec::new() };
-        let found = |access: &Access, mode| {
+        let found = |mode| {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            check(access, &path)
-                .into_iter()
-                .map(|finding| finding.problem.what)
-                .collect::<Vec<_>>()
-                .join("\n")
+            let findings = check(&path).into_iter().map(|finding| finding.problem.what);
+            findings.collect::<Vec<_>>().join("\n")
         };
-        assert_eq!(found(&Access::default(), 0o600), "");
-        assert_eq!(found(&others, 0o666), "");
-        assert!(
-            found(&Access::default(), 0o666).contains("(mode 666), and [access] allows root only")
-        );
-        assert!(found(&others, 0o600).contains("they cannot connect"));
+        assert_eq!(found(0o600), "");
+        assert!(found(0o666).contains("(mode 666), which refuses their calls"));
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(found(&others, 0o666).contains("could replace the socket"));
+        assert!(found(0o600).contains("could replace the socket"));
         fs::remove_file(&path).unwrap();
         fs::write(&path, "").unwrap();
-        assert!(check(&others, &path)[0].problem.what.contains("is not a socket"));
+        assert!(check(&path)[0].problem.what.contains("is not a socket"));
     }
 }

@@ -2,6 +2,7 @@ mod auth;
 
 use super::*;
 use crate::keys::pkcs11::{KeyChoice, TokenChoice};
+use crate::provider::upstream::WorkloadUser;
 use proptest::prelude::*;
 
 /// A config with every table.
@@ -14,9 +15,9 @@ refresh_jitter = "5m"
 max_stale = "7d"
 on_revoked = "evict"
 
-[access]
-allow_uids = [0]
-allow_gids = []
+# Comments, which
+# are
+# no configuration.
 
 [providers.infisical]
 api_url = "https://app.infisical.com"
@@ -40,6 +41,7 @@ provider = "infisical"
 depends_on = ["network-online.target"]
 secrets = [{ project = "myproject", path = "/myapp", recursive = false }]
 [workloads."worker@"]
+user = "web"
 provider = "infisical"
 secrets = [{ project = "myproject", path = "/worker" }]
 "#;
@@ -59,6 +61,8 @@ fn documented_config_parses() {
     let client_secret = SecretLocation::Credential("infisical-client-secret".into());
     assert_eq!(project.auth, AuthConfig::Universal { client_id: "id".into(), client_secret });
     assert_eq!(config.workloads["worker@"].sources[0].path, "/worker");
+    assert_eq!(config.workloads["worker@"].user, Some(WorkloadUser::named("web".into())));
+    assert_eq!(config.workloads["myapp"].user, None);
     let hsm = config.pkcs11.unwrap();
     assert_eq!(hsm.module, Path::new("/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so"));
     assert_eq!(hsm.token, TokenChoice::Label("psi".into()));
@@ -73,7 +77,40 @@ fn empty_config_has_the_documented_defaults() {
     assert_eq!(config.cache.backend, None);
     assert_eq!(config.cache.refresh_interval, Duration::from_secs(3_600));
     assert_eq!(config.cache.max_stale, None);
-    assert_eq!(config.access, Access { uids: vec![0], gids: Vec::new() });
+}
+
+#[test]
+fn user_is_a_name_or_a_uid() {
+    let user = |text: &str| {
+        let config = parse(&FULL.replace("\"web\"", text))?;
+        Ok(config.workloads["worker@"].user.clone().unwrap())
+    };
+    assert_eq!(user("1000"), Ok(WorkloadUser::Uid(1_000)));
+    assert_eq!(user("\"1000\""), Ok(WorkloadUser::Uid(1_000)));
+    assert_eq!(user("\"a.b-c$\""), Ok(WorkloadUser::named("a.b-c$".into())));
+    for text in [
+        "\"\"",
+        "\"a:b\"",
+        "\"../x\"",
+        "\"a\\nb\"",
+        "4294967295",
+        "\"99999999999\"",
+        "-1",
+        "1.5",
+        "[0]",
+    ] {
+        let error: String = user(text).unwrap_err();
+        assert!(error.starts_with("config.toml:36: ") && error.contains("user"), "{text}: {error}");
+    }
+}
+
+#[test]
+fn access_of_earlier_versions_is_an_error_that_names_user() {
+    for access in ["[access]\n", "[access]\nallow_uids = [0]\n", "access = 1\n"] {
+        let error = parse(access).unwrap_err();
+        assert!(error.starts_with("config.toml:1: there is no [access] any more"), "{error}");
+        assert!(error.contains("user = \"NAME\" in [workloads."), "{error}");
+    }
 }
 
 #[test]
@@ -99,12 +136,12 @@ fn faults_name_their_line() {
     case(
         "project = \"myproject\", path = \"/w",
         "project = \"other\", path = \"/w",
-        "config.toml:37: workload 'worker@': there is no",
+        "config.toml:38: workload 'worker@': there is no",
     );
     case(
         "path = \"/worker\"",
         "path = \"worker\"",
-        "config.toml:37: workload 'worker@': the path 'worker'",
+        "config.toml:38: workload 'worker@': the path 'worker'",
     );
     case(
         "client_secret_credential = \"i",
@@ -228,22 +265,22 @@ fn control_characters_and_dot_segments_are_refused_in_names_and_paths() {
         (
             "path = \"/worker\"",
             "path = \"/w\\t/x\"",
-            "config.toml:37: workload 'worker@': the path",
+            "config.toml:38: workload 'worker@': the path",
         ),
         (
             "path = \"/worker\"",
             "path = \"/a/../b\"",
-            "config.toml:37: workload 'worker@': the path",
+            "config.toml:38: workload 'worker@': the path",
         ),
         (
             "path = \"/worker\"",
             "path = \"/a/.\\t./b\"",
-            "config.toml:37: workload 'worker@': the path",
+            "config.toml:38: workload 'worker@': the path",
         ),
         (
             "path = \"/worker\"",
             "path = \"/\\u009b1m\"",
-            "config.toml:37: workload 'worker@': the path",
+            "config.toml:38: workload 'worker@': the path",
         ),
         ("id = \"project-uuid\"", "id = \"a\\nb\"", "config.toml:22: id"),
         ("environment = \"prod\"", "environment = \"\\u001b[2J\"", "config.toml:22: environment"),
@@ -280,8 +317,8 @@ proptest! {
     }
 
     #[test]
-    fn unknown_keys_are_refused(key in "[a-z_]{1,12}", table in prop::sample::select(vec!["cache", "access", "providers", "providers.infisical"])) {
-        let known = ["enabled", "backend", "refresh_interval", "refresh_jitter", "max_stale", "on_revoked", "allow_uids", "allow_gids", "infisical", "pkcs11", "nitrokeyhsm", "api_url", "allow_http", "ca_cert", "timeout", "auth", "projects"];
+    fn unknown_keys_are_refused(key in "[a-z_]{1,12}", table in prop::sample::select(vec!["cache", "providers", "providers.infisical"])) {
+        let known = ["enabled", "backend", "refresh_interval", "refresh_jitter", "max_stale", "on_revoked", "infisical", "pkcs11", "nitrokeyhsm", "api_url", "allow_http", "ca_cert", "timeout", "auth", "projects"];
         prop_assume!(!known.contains(&key.as_str()));
         let error = parse(&format!("\n[{table}]\n{key} = 1\n")).unwrap_err();
         prop_assert!(error.starts_with("config.toml:3: unknown field"), "{error}");

@@ -21,7 +21,7 @@ async fn hit_does_not_wait_for_a_listing() {
     let reference = r#"{"provider":"fake","path":"/app","key":"K"}"#;
     let wanted = SecretSelector::Id(fixture.register("0123456789abcdef012345678", reference).await);
     let now = fixture.at(Duration::ZERO);
-    let lookup = || fixture.service.lookup(&wanted, now, now.mono + 9 * SECOND);
+    let lookup = || fixture.service.lookup(&wanted, Principal::Admin, now, now.mono + 9 * SECOND);
     // The first lookup fetches the value, the second one is a hit.
     for _ in 0..2 {
         lookup().await.unwrap();
@@ -178,7 +178,9 @@ async fn first_lookup_in_a_boot_is_persisted_and_later_ones_are_not() {
 #[tokio::test(start_paused = true)]
 async fn data_with_a_configured_provider_is_a_reference() {
     let fixture = Fixture::new();
-    let classify = |text: &str, kind| fixture.service.classify(SecretBytes::new(text.into()), kind);
+    let classify = |text: &str, kind| {
+        fixture.service.classify(SecretBytes::new(text.into()), kind, Principal::Admin)
+    };
     let reference = r#"{"provider":"fake","key":"K"}"#;
     assert!(matches!(classify(reference, DataKind::Auto), Ok(Registration::Reference(..))));
     assert!(matches!(classify(reference, DataKind::Literal), Ok(Registration::Literal(_))));
@@ -228,7 +230,7 @@ async fn lookup_waits_for_a_sealed_literal_until_its_deadline() {
     let open = |keys| Arc::new(Registry::open(state.path(), keys));
     let id: SecretId = "0123456789abcdef012345678".parse().unwrap();
     let value = Registration::Literal(SecretBytes::new(b"sealed".to_vec()));
-    open(Keys::Open(Arc::clone(&keyring))).store(id, value).await.unwrap();
+    open(Keys::Open(Arc::clone(&keyring))).store(id, value, Principal::Admin).await.unwrap();
 
     for opens_after in [5, 8, 10] {
         let fixture = Fixture::with_registry(open(Keys::Closed));
@@ -236,7 +238,7 @@ async fn lookup_waits_for_a_sealed_literal_until_its_deadline() {
         service.readiness.mark_opening();
         let now = fixture.at(Duration::ZERO);
         let wanted = SecretSelector::Id(id);
-        let lookup = service.lookup(&wanted, now, now.mono + 9 * SECOND);
+        let lookup = service.lookup(&wanted, Principal::Admin, now, now.mono + 9 * SECOND);
         let opens = async {
             let _ = tokio::time::timeout(opens_after * SECOND, std::future::pending::<()>()).await;
             service.registry.unlock(Arc::clone(&keyring));

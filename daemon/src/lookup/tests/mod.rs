@@ -186,6 +186,7 @@ impl Fixture {
             |path: &&str| Source { project: "p".into(), path: (*path).into(), recursive: false };
         let workload = Workload {
             provider: "fake".into(),
+            user: None,
             depends_on: Vec::new(),
             mount: Vec::new(),
             sources: directories.iter().map(source).collect(),
@@ -228,7 +229,8 @@ impl Fixture {
     async fn lookup_of(&self, key: &str, span: Duration) -> Result<String, ServiceError> {
         let now = self.at(span);
         let wanted = SecretSelector::Name(format!("app--{key}"));
-        let value = self.service.lookup(&wanted, now, now.mono + 9 * SECOND).await?;
+        let value =
+            self.service.lookup(&wanted, Principal::Admin, now, now.mono + 9 * SECOND).await?;
         Ok(String::from_utf8(value.secret().expose_secret().to_vec()).unwrap())
     }
 
@@ -246,7 +248,7 @@ impl Fixture {
     async fn register(&self, id: &str, reference: &str) -> SecretId {
         let id: SecretId = id.parse().unwrap();
         let data = SecretBytes::new(reference.as_bytes().to_vec());
-        self.service.store(id, data, DataKind::Auto).await.unwrap();
+        self.service.store(id, data, DataKind::Auto, Principal::Admin).await.unwrap();
         id
     }
 }

@@ -189,7 +189,7 @@ async fn each_lookup_is_counted_once() {
     fixture.lookup_of("UNKNOWN", Duration::ZERO).await.unwrap_err();
     let name = SecretSelector::Name("nobody--K".into());
     let now = fixture.at(Duration::ZERO);
-    assert!(fixture.service.lookup(&name, now, now.mono + SECOND).await.is_err());
+    assert!(fixture.service.lookup(&name, Principal::Admin, now, now.mono + SECOND).await.is_err());
     assert_eq!(counts(), LookupCounts { hits: 1, stale: 0, misses: 1, failed: 2 });
     // A stale value after a failed request is one lookup, neither a hit nor a miss.
     fixture.provider.fail(out());

@@ -188,7 +188,7 @@ async fn deleted_secret_is_removed_although_a_source_fails() {
     fixture.lookup(Duration::ZERO).await.unwrap();
     let gone = ProviderError::NotFound("no such project".into());
     fixture.provider.error_of.lock().unwrap().insert("/a".into(), gone);
-    let delete = |span| fixture.service.delete(id, fixture.at(span), false);
+    let delete = |span| fixture.service.delete(id, fixture.at(span), false, Principal::Admin);
     delete(HOUR).await.unwrap();
     // `create --replace` stores it again at once.
     fixture.refresher.drop_deleted(fixture.at(HOUR + SECOND));

@@ -3,10 +3,12 @@
 mod counters;
 mod health;
 mod scopes;
+mod workload_user;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::model::principal::Principal;
 use crate::model::reference::Reference;
 use crate::provider::{Source, configured_name};
 
@@ -14,9 +16,10 @@ pub(crate) use counters::ProviderCounters;
 pub(crate) use health::CallError;
 pub use health::Upstream;
 pub(crate) use scopes::{Call, Route};
+pub(crate) use workload_user::WorkloadUser;
 
 /// Separates the workload's name from the key in the podman names of secrets.
-const SEPARATOR: &str = "--";
+pub(crate) const SEPARATOR: &str = "--";
 
 /// The providers and the workloads of the config.
 #[derive(Default)]
@@ -32,6 +35,8 @@ pub struct Upstreams {
 pub struct Workload {
     /// The provider's name.
     pub provider: String,
+    /// The user whose podman runs it; none: root.
+    pub user: Option<WorkloadUser>,
     /// The units after which its unit starts.
     pub depends_on: Vec<String>,
     /// The keys that become files in `/run/secrets` instead of variables.
@@ -46,14 +51,19 @@ impl Upstreams {
         self.providers.get(configured_name(name))
     }
 
-    /// The references that `WORKLOAD--KEY` may mean, in the order of preference.
-    pub fn by_name(&self, name: &str) -> Vec<Reference> {
+    /// The workloads of a caller, by name: all of them, or those that name its user.
+    pub fn workloads_of(&self, caller: Principal) -> impl Iterator<Item = (&String, &Workload)> {
+        self.workloads.iter().filter(move |(_, workload)| workload.is_of(caller))
+    }
+
+    /// The references that `WORKLOAD--KEY` may mean to a caller, in the order of preference.
+    pub fn by_name(&self, name: &str, caller: Principal) -> Vec<Reference> {
         // A workload's name and a key may contain the separator, so every split is tried.
         name.match_indices(SEPARATOR)
             .filter_map(|(at, _)| {
                 Some((self.workload_of(&name[..at])?, &name[at + SEPARATOR.len()..]))
             })
-            .filter(|(_, key)| !key.is_empty())
+            .filter(|(workload, key)| !key.is_empty() && workload.is_of(caller))
             .flat_map(|(workload, key)| {
                 workload.sources.iter().rev().map(move |source| {
                     let members = [
@@ -69,6 +79,17 @@ impl Upstreams {
 
     fn workload_of(&self, prefix: &str) -> Option<&Workload> {
         self.workloads.get(prefix).or_else(|| self.workloads.get(&format!("{prefix}@")))
+    }
+}
+
+impl Workload {
+    /// Whether a caller may use it.
+    pub fn is_of(&self, caller: Principal) -> bool {
+        let uid = || self.user.as_ref().and_then(WorkloadUser::uid);
+        match caller {
+            Principal::Admin => true,
+            Principal::User(caller) => uid() == Some(caller),
+        }
     }
 }
 
@@ -88,6 +109,7 @@ mod tests {
             |path: &str| Source { project: "p".into(), path: path.into(), recursive: false };
         let workload = |paths: &[&str]| Workload {
             provider: "infisical".into(),
+            user: paths.contains(&"/c").then(|| WorkloadUser::Uid(1_000)),
             depends_on: Vec::new(),
             mount: Vec::new(),
             sources: paths.iter().map(|path| source(path)).collect(),
@@ -101,7 +123,7 @@ mod tests {
             ..Upstreams::default()
         };
         let paths = |name| {
-            let found = upstreams.by_name(name);
+            let found = upstreams.by_name(name, Principal::Admin);
             found
                 .iter()
                 .map(|reference| reference.member("path").unwrap().to_owned())
@@ -114,5 +136,7 @@ mod tests {
         for name in ["app", "app--", "other--KEY", "--KEY", ""] {
             assert!(paths(name).is_empty(), "{name}");
         }
+        let of_user = |uid| upstreams.by_name("app--two--KEY", Principal::User(uid)).len();
+        assert_eq!([of_user(1_000), of_user(1_001), of_user(0)], [1, 0, 0]);
     }
 }

@@ -1,4 +1,5 @@
 mod deletion;
+mod owners;
 
 use std::fs;
 
@@ -56,13 +57,16 @@ fn time(span: Duration) -> Now {
 
 /// Deletes as podman does.
 async fn delete(registry: &Arc<Registry>, id: SecretId, at: Now) -> Result<bool, RegistryError> {
-    registry.delete(id, at, false).await
+    registry.delete(id, at, false, Principal::Admin).await
 }
 
 #[tokio::test]
 async fn literal_is_sealed_and_read_again() {
     let state = tempfile::tempdir().unwrap();
-    open(state.path()).store(ID.parse().unwrap(), literal("hunter2")).await.unwrap();
+    open(state.path())
+        .store(ID.parse().unwrap(), literal("hunter2"), Principal::Admin)
+        .await
+        .unwrap();
     let file = fs::read(state.path().join("secrets").join(ID)).unwrap();
     assert!(!file.windows(7).any(|bytes| bytes == b"hunter2"));
     assert_eq!(value(&open(state.path()), ID).unwrap(), b"hunter2");
@@ -72,7 +76,7 @@ async fn literal_is_sealed_and_read_again() {
 async fn reference_is_stored_unchanged() {
     let state = tempfile::tempdir().unwrap();
     let text = r#" {"provider": "infisical", "key":"K"}"#;
-    open(state.path()).store(ID.parse().unwrap(), reference(text)).await.unwrap();
+    open(state.path()).store(ID.parse().unwrap(), reference(text), Principal::Admin).await.unwrap();
     let file = fs::read_to_string(state.path().join("secrets").join(ID)).unwrap();
     assert_eq!(file.split_once('\n').unwrap().1, text);
     assert_eq!(value(&open(state.path()), ID).unwrap(), b"infisical key=K");
@@ -82,10 +86,10 @@ async fn reference_is_stored_unchanged() {
 #[tokio::test]
 async fn reference_is_read_if_its_checksum_is_right() {
     let text = r#"{"provider":"infisical","key":"K"}"#;
-    let good = reference_file::encode(ID, text.as_bytes());
+    let good = reference_file::encode(ID, None, text.as_bytes());
     let mut damaged = good.clone();
     damaged[20] ^= 1;
-    let of_another_id = reference_file::encode(OTHER, text.as_bytes());
+    let of_another_id = reference_file::encode(OTHER, None, text.as_bytes());
     for (name, bytes, is_read) in [
         ("good", good, true),
         ("as the Python PSI wrote it", text.into(), false),
@@ -96,7 +100,8 @@ async fn reference_is_read_if_its_checksum_is_right() {
         let directory = state.path().join("secrets");
         fs::create_dir(&directory).unwrap();
         fs::write(directory.join(ID), &bytes).unwrap();
-        fs::write(directory.join(OTHER), reference_file::encode(OTHER, text.as_bytes())).unwrap();
+        fs::write(directory.join(OTHER), reference_file::encode(OTHER, None, text.as_bytes()))
+            .unwrap();
         for keys in [Keys::None, Keys::Closed, Keys::Open(keyring())] {
             let registry = open_with(state.path(), keys);
             let is_reference = |id: &str| {
@@ -115,8 +120,8 @@ async fn reference_is_stored_without_a_key() {
     for keys in [Keys::None, Keys::Closed] {
         let state = tempfile::tempdir().unwrap();
         let registry = open_with(state.path(), keys);
-        registry.store(ID.parse().unwrap(), reference(text)).await.unwrap();
-        registry.store(ID.parse().unwrap(), reference(text)).await.unwrap();
+        registry.store(ID.parse().unwrap(), reference(text), Principal::Admin).await.unwrap();
+        registry.store(ID.parse().unwrap(), reference(text), Principal::Admin).await.unwrap();
         assert!(value(&open(state.path()), ID).is_some());
     }
 }
@@ -126,11 +131,17 @@ async fn id_is_registered_for_one_secret() {
     let state = tempfile::tempdir().unwrap();
     let registry = open(state.path());
     let id = ID.parse().unwrap();
-    registry.store(id, literal("one")).await.unwrap();
-    registry.store(id, literal("one")).await.unwrap();
-    assert!(matches!(registry.store(id, literal("two")).await, Err(RegistryError::Exists)));
+    registry.store(id, literal("one"), Principal::Admin).await.unwrap();
+    registry.store(id, literal("one"), Principal::Admin).await.unwrap();
+    assert!(matches!(
+        registry.store(id, literal("two"), Principal::Admin).await,
+        Err(RegistryError::Exists)
+    ));
     let text = r#"{"provider":"infisical"}"#;
-    assert!(matches!(registry.store(id, reference(text)).await, Err(RegistryError::Exists)));
+    assert!(matches!(
+        registry.store(id, reference(text), Principal::Admin).await,
+        Err(RegistryError::Exists)
+    ));
     assert_eq!(value(&registry, ID).unwrap(), b"one");
 }
 
@@ -138,7 +149,7 @@ async fn id_is_registered_for_one_secret() {
 async fn literal_without_a_key_is_refused_and_not_written() {
     let state = tempfile::tempdir().unwrap();
     let registry = Arc::new(Registry::open(state.path(), Keys::None));
-    let stored = registry.store(ID.parse().unwrap(), literal("hunter2")).await;
+    let stored = registry.store(ID.parse().unwrap(), literal("hunter2"), Principal::Admin).await;
     assert!(matches!(stored, Err(RegistryError::NoBackend)));
     assert!(!state.path().join("secrets").exists());
 }
@@ -146,7 +157,10 @@ async fn literal_without_a_key_is_refused_and_not_written() {
 #[tokio::test]
 async fn literal_is_readable_once_the_key_is_unlocked() {
     let state = tempfile::tempdir().unwrap();
-    open(state.path()).store(ID.parse().unwrap(), literal("hunter2")).await.unwrap();
+    open(state.path())
+        .store(ID.parse().unwrap(), literal("hunter2"), Principal::Admin)
+        .await
+        .unwrap();
     let registry = Registry::open(state.path(), Keys::None);
     assert!(matches!(registry.get(ID.parse().unwrap()), Some(Registered::Invalid(_))));
     registry.unlock(keyring());
@@ -156,7 +170,10 @@ async fn literal_is_readable_once_the_key_is_unlocked() {
 #[tokio::test]
 async fn literal_under_another_id_is_refused() {
     let state = tempfile::tempdir().unwrap();
-    open(state.path()).store(ID.parse().unwrap(), literal("hunter2")).await.unwrap();
+    open(state.path())
+        .store(ID.parse().unwrap(), literal("hunter2"), Principal::Admin)
+        .await
+        .unwrap();
     let directory = state.path().join("secrets");
     fs::rename(directory.join(ID), directory.join(OTHER)).unwrap();
     let known = open(state.path()).get(OTHER.parse().unwrap());
@@ -167,7 +184,7 @@ async fn literal_under_another_id_is_refused() {
 async fn unreadable_directory_is_not_empty_and_is_read_again() {
     let state = tempfile::tempdir().unwrap();
     let id = ID.parse().unwrap();
-    open(state.path()).store(id, literal("one")).await.unwrap();
+    open(state.path()).store(id, literal("one"), Principal::Admin).await.unwrap();
     let (directory, away) = (state.path().join("secrets"), state.path().join("away"));
     fs::rename(&directory, &away).unwrap();
     fs::write(&directory, "no directory").unwrap();
@@ -176,11 +193,11 @@ async fn unreadable_directory_is_not_empty_and_is_read_again() {
     let unreadable = |result: Result<(), RegistryError>| {
         assert!(matches!(result, Err(RegistryError::Unreadable(_))), "{result:?}");
     };
-    unreadable(registry.find(id).map(drop));
-    unreadable(registry.list().map(drop));
-    unreadable(registry.store(id, literal("one")).await);
+    unreadable(registry.find(id, Principal::Admin).map(drop));
+    unreadable(registry.list(Principal::Admin).map(drop));
+    unreadable(registry.store(id, literal("one"), Principal::Admin).await);
     unreadable(delete(&registry, id, time(Duration::ZERO)).await.map(drop));
-    unreadable(registry.restore(id).await);
+    unreadable(registry.restore(id, Principal::Admin).await);
     fs::remove_file(&directory).unwrap();
     fs::rename(&away, &directory).unwrap();
     registry.reload_unreadable();
@@ -190,8 +207,8 @@ async fn unreadable_directory_is_not_empty_and_is_read_again() {
     fs::rename(&directory, &away).unwrap();
     fs::write(&directory, "no directory").unwrap();
     registry.unlock(keyring());
-    assert!(registry.find(id).is_ok());
-    unreadable(registry.find(OTHER.parse().unwrap()).map(drop));
+    assert!(registry.find(id, Principal::Admin).is_ok());
+    unreadable(registry.find(OTHER.parse().unwrap(), Principal::Admin).map(drop));
 }
 
 #[tokio::test]
@@ -199,7 +216,7 @@ async fn secret_in_ram_stays_when_its_file_becomes_unreadable() {
     let state = tempfile::tempdir().unwrap();
     let id = ID.parse().unwrap();
     let registry = open(state.path());
-    registry.store(id, literal("one")).await.unwrap();
+    registry.store(id, literal("one"), Principal::Admin).await.unwrap();
     let path = state.path().join("secrets").join(ID);
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
@@ -218,11 +235,11 @@ async fn file_made_by_root_belongs_to_the_owner_of_the_state() {
     std::os::unix::fs::chown(state.path(), Some(1234), Some(1234)).unwrap();
     let registry = open(state.path());
     let (id, other): (SecretId, SecretId) = (ID.parse().unwrap(), OTHER.parse().unwrap());
-    registry.store(id, literal("one")).await.unwrap();
-    registry.store(other, literal("two")).await.unwrap();
-    registry.delete(id, time(Duration::ZERO), false).await.unwrap();
+    registry.store(id, literal("one"), Principal::Admin).await.unwrap();
+    registry.store(other, literal("two"), Principal::Admin).await.unwrap();
+    registry.delete(id, time(Duration::ZERO), false, Principal::Admin).await.unwrap();
     let noted = PodmanName { name: "two".into(), store: String::new() };
-    registry.note_names(vec![(other, noted)]).await.unwrap();
+    registry.note_names(vec![(other, noted)], Principal::Admin).await.unwrap();
     let secrets = state.path().join("secrets");
     for path in [
         secrets.clone(),
@@ -241,7 +258,7 @@ async fn file_made_by_root_belongs_to_the_owner_of_the_state() {
 async fn n11_only_ids_are_secrets() {
     let state = tempfile::tempdir().unwrap();
     let registry = open(state.path());
-    registry.store(ID.parse().unwrap(), literal("one")).await.unwrap();
+    registry.store(ID.parse().unwrap(), literal("one"), Principal::Admin).await.unwrap();
     for name in ["cache.enc", ".0123.tmp", "README"] {
         fs::write(state.path().join("secrets").join(name), "x").unwrap();
     }
@@ -257,7 +274,10 @@ async fn references_are_imported_under_free_ids() {
     let registry = open(state.path());
     let (taken, deleted) = ("1".repeat(25), "2".repeat(25));
     for id in [ID, &deleted] {
-        registry.store(id.parse().unwrap(), reference(r#"{"provider":"a"}"#)).await.unwrap();
+        registry
+            .store(id.parse().unwrap(), reference(r#"{"provider":"a"}"#), Principal::Admin)
+            .await
+            .unwrap();
     }
     assert!(delete(&registry, deleted.parse().unwrap(), time(RESTORABLE)).await.unwrap());
     let raw = SecretBytes::new(b" {\"provider\":\"b\"}".to_vec());
@@ -282,11 +302,14 @@ async fn reference_is_repointed_and_a_literal_is_not() {
     let repoint = async |id, key: &str| {
         let text = format!(r#"{{"provider":"infisical","key":"{key}"}}"#);
         let reference = Reference::parse(text.as_bytes()).unwrap();
-        registry.repoint(id, reference, SecretBytes::new(text.into_bytes())).await
+        registry.repoint(id, reference, SecretBytes::new(text.into_bytes()), Principal::Admin).await
     };
     assert!(matches!(repoint(id, "A").await, Err(RegistryError::NotRegistered)));
-    registry.store(id, reference(r#"{"provider":"infisical","key":"A"}"#)).await.unwrap();
-    registry.store(other, literal("hunter2")).await.unwrap();
+    registry
+        .store(id, reference(r#"{"provider":"infisical","key":"A"}"#), Principal::Admin)
+        .await
+        .unwrap();
+    registry.store(other, literal("hunter2"), Principal::Admin).await.unwrap();
     assert!(!repoint(id, "A").await.unwrap());
     assert!(repoint(id, "B").await.unwrap());
     assert!(matches!(repoint(other, "B").await, Err(RegistryError::Exists)));

@@ -34,7 +34,7 @@ pub(crate) enum Task {
     Persist,
     /// Reads the config again.
     Reload,
-    /// Removes deleted registrations, and returns free memory.
+    /// Removes deleted registrations, returns free memory, and looks for unknown users.
     Tidy,
     /// Notifies systemd's watchdog.
     Watchdog,

@@ -31,7 +31,9 @@ texts! {
     MakeRecoveryKeyResponse {}
     NoteNamesResponse {}
     PlannedSecret { key, name, source, warnings, error }
-    PlannedWorkload { name, provider, depends_on, prefix, secrets, incomplete, error, missing }
+    PlannedWorkload {
+        name, provider, depends_on, prefix, secrets, incomplete, error, missing, user
+    }
     ProviderStatus { name, reason, credentials }
     RecoverResponse {}
     RefreshEvent { source, error }
@@ -130,6 +132,7 @@ fn is_workload(workload: &PlannedWorkload) -> Result<(), InvalidMessage> {
         return Ok(check::without_controls("the workload", &workload.name)?);
     }
     check::workload(&workload.name)?;
+    check::without_controls("the user", &workload.user)?;
     // A shorter one would make other secrets of podman's the workload's, to be pruned.
     let prefix = format!("{}--", workload.name.trim_end_matches('@'));
     if workload.prefix != prefix {

@@ -97,12 +97,19 @@ pub(super) fn line(secret: &PlannedSecret) -> String {
     format!("Secret={},type={kind},target={}", secret.name, secret.key)
 }
 
-/// The whole text. Quadlet adds no order of its own: the container must start after psid.
-pub(super) fn text(depends_on: &[String], lines: &Lines) -> String {
-    let more: String = depends_on.iter().map(|unit| format!(" {unit}")).collect();
-    let mut text = format!(
-        "{MARK}\n[Unit]\nWants=psid.socket{more}\nAfter=psid.socket psid.service{more}\n[Container]\n"
-    );
+/// The whole text. Quadlet adds no order of its own: the container must start after psid. A user's manager does not
+/// know the system's psid, which starts before it; its own psid must not start in that one's place.
+pub(super) fn text(is_psid_a_unit: bool, depends_on: &[String], lines: &Lines) -> String {
+    let units = |of_psid: &[&str]| {
+        let of_psid = of_psid.iter().filter(|_| is_psid_a_unit).map(|unit| (*unit).to_owned());
+        of_psid.chain(depends_on.iter().cloned()).collect::<Vec<_>>().join(" ")
+    };
+    let (wants, after) = (units(&["psid.socket"]), units(&["psid.socket", "psid.service"]));
+    let mut text = format!("{MARK}\n");
+    if !after.is_empty() {
+        text.push_str(&format!("[Unit]\nWants={wants}\nAfter={after}\n"));
+    }
+    text.push_str("[Container]\n");
     for line in lines.values() {
         text.push_str(line);
         text.push('\n');
@@ -145,7 +152,7 @@ mod tests {
         assert!(drop_in.path.ends_with("worker@.container.d/50-psi.conf"));
         let secrets = [secret("worker--B", "B", false), secret("worker--a.pem", "a.pem", true)];
         let lines = secrets.iter().map(|secret| (secret.name.clone(), line(secret))).collect();
-        let text = text(&["network-online.target".into()], &lines);
+        let text = text(true, &["network-online.target".into()], &lines);
         assert_eq!(
             text,
             format!(
@@ -154,6 +161,8 @@ mod tests {
                  Secret=worker--B,type=env,target=B\nSecret=worker--a.pem,type=mount,target=a.pem\n"
             )
         );
+        let of_systems_psid = super::text(false, &[], &lines);
+        assert!(of_systems_psid.starts_with(&format!("{MARK}\n[Container]\nSecret=")));
         fs::create_dir(drop_in.path.parent().unwrap()).unwrap();
         fs::write(&drop_in.path, &text).unwrap();
         let all = DropIn::all_written_by_psi(quadlets.path());

@@ -12,6 +12,7 @@ mod reconcile;
 mod report;
 mod restart;
 mod systemd;
+mod users;
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -33,6 +34,7 @@ use crate::stdio;
 use apply::{Applied, apply};
 pub(super) use drop_in::{DropIn, Present};
 use reconcile::{ActualState, Plan};
+use users::WorkloadUser;
 
 const TITLE: &str = "setup";
 /// How long another setup may hold the lock: as long as a call of an admin command may take.
@@ -42,7 +44,10 @@ pub(crate) fn run(paths: &Paths, options: &SetupOptions) -> Result<(), CliError>
     let quadlets = options.quadlets.clone().unwrap_or_else(|| paths.quadlets.clone());
     let commands = Commands::of(options.program.as_deref(), paths)?;
     let _lock = if options.dry_run { None } else { Some(lock(&quadlets)?) };
-    let found = look(paths, &quadlets, commands, options)?;
+    let (found, users) = look(paths, &quadlets, commands, options)?;
+    for admitted in users::admit(&users, options.dry_run)? {
+        crate::ctl::note(TITLE, &admitted);
+    }
     let plans = found.plan();
     if options.dry_run {
         stdio::write_text(&report::dry_run(&found, &plans, options))?;
@@ -87,7 +92,7 @@ fn look(
     quadlets: &Path,
     commands: Commands,
     options: &SetupOptions,
-) -> Result<ActualState, CliError> {
+) -> Result<(ActualState, Vec<WorkloadUser>), CliError> {
     let client = Client::new(paths, Deadline::Admin);
     let mut progress: Option<Progress> = None;
     let (mut count, mut withheld) = (0, Vec::new());
@@ -101,6 +106,7 @@ fn look(
         progress.get_or_insert_with(|| Progress::of("sources pulled", total)).show(count);
     })?;
     drop(progress);
+    let (planned, users) = users::divide(planned);
     let registered = client.registrations()?;
     let status = client.status(false)?;
     let has_backend = !status.backend.is_empty();
@@ -115,7 +121,7 @@ fn look(
         let name = workload.name.clone();
         drop_ins.entry(name).or_insert_with(|| DropIn::of(quadlets, &workload.name));
     }
-    Ok(ActualState {
+    let found = ActualState {
         planned,
         registered: by_id(registered),
         secrets: podman::secrets()?,
@@ -127,7 +133,9 @@ fn look(
         withheld,
         accept_removals: options.accept_removals,
         config_drift: config_in_force::drift_in(&status),
-    })
+        is_psid_a_unit: !paths.uses_systems_psid(),
+    };
+    Ok((found, users))
 }
 
 /// The warning that psid withholds removals of a source.

@@ -17,7 +17,8 @@ use crate::{Body, assert_words, choice, fixture};
 /// The id of the vectors' literal.
 const ID: &str = "0f1e2d3c4b5a69788796a5b4c";
 const ID_LEN: usize = ID.len();
-const CONTENTS: [AadContext<'_>; 2] = [AadContext::Cache, AadContext::Literal(ID)];
+const CONTENTS: [AadContext<'_>; 3] =
+    [AadContext::Cache, AadContext::Literal(ID), AadContext::UsersLiteral(ID, 1_000)];
 
 /// 0: a payload that is sealed correctly. 1: a wrapped-key header before a valid body. 2: a file under
 /// another id. Anything else is a file itself: those begin with a P.

@@ -64,6 +64,7 @@ pub(crate) fn paths(directory: &Path) -> Paths {
         config: directory.join("config.toml"),
         state: directory.join("state"),
         socket: directory.join("psid.sock"),
+        users_socket: None,
         run: directory.join("psid"),
         podman_drop_in: directory.join("50-psi.conf"),
         quadlets: directory.join("quadlets"),

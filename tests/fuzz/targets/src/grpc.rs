@@ -78,7 +78,7 @@ impl Psid {
         );
         let config = fixture::config();
         std::fs::write(&environment.paths.config, fixture::CONFIG).unwrap();
-        let listening = listener::listen(&environment.paths.socket, &config.access).unwrap();
+        let listening = listener::listen(&environment.paths.socket).unwrap();
         let daemon = build::runtime(&config, &environment);
         let stop = CancellationToken::new();
         runtime.block_on(daemon.open(stop.clone()));
@@ -86,7 +86,8 @@ impl Psid {
             daemon.degraded().into_iter().map(|reason| reason.why).collect();
         assert_eq!(degraded, Vec::<String>::new());
         daemon.service().follow(fixture::upstreams());
-        runtime.spawn(grpc::serve(Arc::new(daemon), listening.socket, stop));
+        let sockets = grpc::Sockets { admin: listening.admin, users: listening.users };
+        runtime.spawn(grpc::serve(Arc::new(daemon), sockets, async {}, stop));
         Self { runtime, directory }
     }
 

@@ -12,6 +12,7 @@ use psi_daemon::testing::crypto::envelope::WrappedKeyHeader;
 use psi_daemon::testing::crypto::keyring::Keyring;
 use psi_daemon::testing::lookup::{DataKind, SecretSelector, Service, ServiceError};
 use psi_daemon::testing::model::clock::{self, Now};
+use psi_daemon::testing::model::principal::Principal;
 use psi_daemon::testing::model::reference::Reference;
 use psi_daemon::testing::registry::reference_file::{ReferenceFile, ReferenceFileError};
 use psi_daemon::testing::registry::{Keys, Registered, Registry};
@@ -68,7 +69,8 @@ impl Psi {
         if data.is_empty() {
             return;
         }
-        let stored = self.service.store(self.id, SecretBytes::new(data.to_vec()), kind);
+        let stored =
+            self.service.store(self.id, SecretBytes::new(data.to_vec()), kind, Principal::Admin);
         let stored = self.runtime.block_on(stored);
         // The file of a reference yields exactly the reference.
         let (data, expected) = match ReferenceFile::parse_any(data) {
@@ -108,7 +110,8 @@ impl Psi {
 
     fn forget(&self) {
         let now = clock::now();
-        let _ = self.runtime.block_on(self.service.registry().delete(self.id, now, true)).unwrap();
+        let deleted = self.service.registry().delete(self.id, now, true, Principal::Admin);
+        let _ = self.runtime.block_on(deleted).unwrap();
         let hour = Duration::from_secs(3_600);
         self.service.registry().purge(Now { boot: now.boot.after(hour), ..now });
     }
@@ -118,7 +121,7 @@ impl Psi {
         let now = clock::now();
         let deadline = now.mono + Duration::from_secs(10);
         let wanted = SecretSelector::Name(name.to_owned());
-        match self.runtime.block_on(self.service.lookup(&wanted, now, deadline)) {
+        match self.runtime.block_on(self.service.lookup(&wanted, Principal::Admin, now, deadline)) {
             Ok(value) => assert_eq!(value.secret().expose_secret(), fixture::VALUE),
             Err(error) => {
                 let expected =

@@ -10,22 +10,25 @@ use crate::{Body, assert_words, choice};
 const FILE: &[u8] = include_bytes!("../../../vectors/reference-1");
 const ID: &str = "0f1e2d3c4b5a69788796a5b4d";
 
-/// 0: a text to register. 1: a version, a line end and a text, with a right checksum. Anything
+/// 0: a text to register, by root and by a user. 1: a version, a line end and a text, with a right checksum. Anything
 /// else: a file itself.
 pub(crate) fn open() -> Body {
     assert_eq!(ReferenceFile::parse(ID, FILE).unwrap().id, ID);
     Box::new(move |input| match choice(input) {
-        (0, text) => registered(text),
+        (0, text) => {
+            registered(text, None);
+            registered(text, Some(text.len() as u32));
+        }
         (1, rest) => file(&with_checksum(rest)),
         _ => file(input),
     })
 }
 
 /// A text is read back byte for byte, for its own id only.
-fn registered(text: &[u8]) {
-    let file = reference_file::encode(ID, text);
+fn registered(text: &[u8], owner: Option<u32>) {
+    let file = reference_file::encode(ID, owner, text);
     let found = ReferenceFile::parse(ID, &file).unwrap();
-    assert_eq!((found.id, found.text), (ID, text));
+    assert_eq!((found.id, found.owner, found.text), (ID, owner, text));
     assert!(ReferenceFile::parse("0123456789abcdef012345678", &file).is_err());
     // A flipped bit is detected anywhere.
     let at = text.len() * 7 % file.len();
@@ -48,7 +51,7 @@ fn with_checksum(rest: &[u8]) -> Vec<u8> {
 /// A file that is read equals the one that would be written.
 fn file(file: &[u8]) {
     match ReferenceFile::parse_any(file) {
-        Ok(found) => assert_eq!(file, reference_file::encode(found.id, found.text)),
+        Ok(found) => assert_eq!(file, reference_file::encode(found.id, found.owner, found.text)),
         Err(error) => assert_words(&error.to_string()),
     }
 }

@@ -179,7 +179,8 @@ fn forge(request: &Value) -> Value {
 
 /// The file of a registered reference.
 fn encode_reference(request: &Value) -> Value {
-    let file = reference_file::encode(&text(&request["secret"]), &bytes(&request["reference"]));
+    let file =
+        reference_file::encode(&text(&request["secret"]), None, &bytes(&request["reference"]));
     json!({ "file": hex(&file) })
 }
 

@@ -28,6 +28,8 @@ pub(super) struct ActualState {
     pub(super) accept_removals: bool,
     /// How the config file differs from what psid runs with.
     pub(super) config_drift: Option<String>,
+    /// Whether psid is a unit of the manager that runs the quadlets: the system's psid is none of a user's manager.
+    pub(super) is_psid_a_unit: bool,
 }
 
 /// The removals of one workload that need no confirmation; more than half of a directory always needs one.
@@ -53,6 +55,8 @@ pub(super) struct Plan {
     pub(super) blocked: bool,
     /// The config no longer has it.
     pub(super) is_removed: bool,
+    /// Whether the drop-in orders the container after psid's units.
+    pub(super) is_psid_a_unit: bool,
 }
 
 /// One secret of a workload and the change that it needs.
@@ -110,6 +114,7 @@ impl ActualState {
             errors: not_empty(&workload.error).into_iter().collect(),
             blocked: !workload.error.is_empty(),
             is_removed: false,
+            is_psid_a_unit: self.is_psid_a_unit,
         };
         if plan.blocked {
             return plan;
@@ -269,6 +274,7 @@ impl ActualState {
             errors: Vec::new(),
             blocked: false,
             is_removed: true,
+            is_psid_a_unit: self.is_psid_a_unit,
         }
     }
 
@@ -345,7 +351,7 @@ impl Plan {
         if lines.is_empty() && self.drop_in.text().is_empty() {
             return String::new();
         }
-        drop_in::text(&self.depends_on, &lines)
+        drop_in::text(self.is_psid_a_unit, &self.depends_on, &lines)
     }
 
     /// Whether unlisted secrets may be removed.

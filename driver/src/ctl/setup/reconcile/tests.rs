@@ -31,6 +31,7 @@ fn found() -> ActualState {
         withheld: Vec::new(),
         accept_removals: true,
         config_drift: None,
+        is_psid_a_unit: true,
     }
 }
 
@@ -83,7 +84,7 @@ impl ActualState {
         let lines =
             names.iter().map(|name| ((*name).to_owned(), format!("Secret={name},type=env")));
         let drop_in = self.drop_ins.get_mut("app").unwrap();
-        drop_in.present = Present::Ours(drop_in::text(&[], &lines.collect()));
+        drop_in.present = Present::Ours(drop_in::text(true, &[], &lines.collect()));
         self
     }
 }

@@ -1,0 +1,120 @@
+//! `[workloads.NAME]`.
+
+use psi_common::check;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::InfisicalConfig;
+use super::fault::Fault;
+use crate::provider::Source;
+use crate::provider::upstream::{Workload, WorkloadUser};
+
+/// The longest name of a user (useradd(8) and glibc).
+const MAX_USER_NAME: usize = 256;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawWorkload {
+    provider: Spanned<String>,
+    user: Option<Spanned<RawUser>>,
+    #[serde(default)]
+    depends_on: Vec<String>,
+    #[serde(default)]
+    mount: Vec<String>,
+    secrets: Vec<Spanned<RawSource>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a user must be a name or a uid")]
+enum RawUser {
+    Uid(u32),
+    Name(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSource {
+    project: String,
+    #[serde(default = "root")]
+    path: String,
+    #[serde(default)]
+    recursive: bool,
+}
+
+fn root() -> String {
+    "/".into()
+}
+
+impl RawWorkload {
+    /// Where it is in the file.
+    pub(super) fn place(&self) -> usize {
+        self.provider.span().start
+    }
+
+    /// The number of its sources.
+    pub(super) fn sources(&self) -> usize {
+        self.secrets.len()
+    }
+
+    pub(super) fn check(
+        self,
+        name: &str,
+        infisical: Option<&InfisicalConfig>,
+    ) -> Result<Workload, Fault> {
+        let at = Some(self.provider.span().start);
+        check::without_controls("the workload", name)
+            .map_err(|error| Fault { at, what: error.to_string() })?;
+        let provider = self.provider.into_inner();
+        let Some(infisical) = infisical.filter(|_| provider == "infisical") else {
+            let what = match provider.as_str() {
+                "pkcs11" | "nitrokeyhsm" => {
+                    "a token has no directories to list; use provider = \"infisical\"".into()
+                }
+                _ => format!("there is no [providers.{provider}]"),
+            };
+            return Err(Fault { at, what: format!("workload '{name}': {what}") });
+        };
+        let mut sources = Vec::new();
+        for raw in self.secrets {
+            let at = Some(raw.span().start);
+            let RawSource { project, path, recursive } = raw.into_inner();
+            if !infisical.projects.contains_key(&project) {
+                let what = format!(
+                    "workload '{name}': there is no [providers.infisical.projects.{project}]"
+                );
+                return Err(Fault { at, what });
+            }
+            check::path(&path)
+                .map_err(|error| Fault { at, what: format!("workload '{name}': {error}") })?;
+            sources.push(Source { project, path, recursive });
+        }
+        let user = self.user.map(|user| check_user(name, user)).transpose()?;
+        Ok(Workload { provider, user, depends_on: self.depends_on, mount: self.mount, sources })
+    }
+}
+
+/// As systemd's `User=`: digits are a uid.
+fn check_user(workload: &str, user: Spanned<RawUser>) -> Result<WorkloadUser, Fault> {
+    let at = Some(user.span().start);
+    let fault =
+        |what: &str| Err(Fault { at, what: format!("workload '{workload}': the user {what}") });
+    let user = match user.into_inner() {
+        RawUser::Uid(uid) => WorkloadUser::Uid(uid),
+        RawUser::Name(name) if !name.is_empty() && name.bytes().all(|c| c.is_ascii_digit()) => {
+            match name.parse() {
+                Ok(uid) => WorkloadUser::Uid(uid),
+                Err(_) => return fault("is no uid"),
+            }
+        }
+        RawUser::Name(name) => {
+            let is_name = (1..=MAX_USER_NAME).contains(&name.len())
+                && !name.contains(|c: char| c.is_control() || c == ':' || c == '/');
+            if !is_name {
+                return fault("is no name of a user");
+            }
+            WorkloadUser::named(name)
+        }
+    };
+    // As an argument of setresuid(2), the last uid means no change.
+    if user == WorkloadUser::Uid(u32::MAX) { fault("is no uid") } else { Ok(user) }
+}
