@@ -137,7 +137,7 @@ fn unknown(documented: &BTreeSet<String>) -> Vec<String> {
 #[test]
 fn checker_reports_key_missing_on_the_page() {
     let page = ".SS [cache]\n.TP\n.B max_stale\nA span.\n";
-    let keys = ["cache", "cache.max_stale", "cache.enabled", "access"].map(str::to_owned).into();
+    let keys = ["cache", "cache.max_stale", "cache.enabled", "providers"].map(str::to_owned).into();
     assert_eq!(not_on_page(page, &keys).len(), 2);
 }
 
@@ -151,7 +151,8 @@ fn checker_reports_undocumented_or_unknown_key() {
     assert_eq!(unknown.len(), 2, "{unknown:?}");
     assert!(unknown[0].contains("cache.no_such_key"), "{unknown:?}");
     let undocumented = undocumented(text, &documented);
-    for key in ["access", "cache.max_stale", "workloads.*.provider", "workloads.*.secrets.path"] {
+    for key in ["providers", "cache.max_stale", "workloads.*.provider", "workloads.*.secrets.path"]
+    {
         assert!(
             undocumented.iter().any(|line| line.ends_with(&format!(" {key}"))),
             "{key}: {undocumented:?}"
