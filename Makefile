@@ -108,6 +108,7 @@ generate:
 	UPDATE_GENERATED=1 $(CARGO) test -q -p psi-driver -p psi-daemon --test manual
 	$(CARGO) build -q --workspace
 	TRYCMD=overwrite $(CARGO) test -q -p psi-tests --test psictl transcripts
+	UPDATE_GENERATED=1 $(CARGO) test -q -p psi-tests --test service rpc_table
 
 ## Run `make build` first. An existing config is kept, nothing is started, and podman's secret driver is not
 ## changed until `psictl install`: without a config, psi would fail each `podman secret create` of the host.

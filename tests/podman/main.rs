@@ -18,3 +18,4 @@ mod migrate;
 mod running;
 mod sealed;
 mod setup;
+mod users;

@@ -24,7 +24,7 @@ const MAX_UNFINISHED: usize = 4 * MAX_SECRET_BYTES;
 /// with 100 secrets makes 100 calls when it starts, one after the other.
 const CALLS: Rate = Rate { each_second: 500.0, burst: 1_000.0 };
 /// Refreshes of one user, which ask the provider.
-const REFRESHES: Rate = Rate { each_second: 0.1, burst: 3.0 };
+const REFRESHES: Rate = Rate { each_second: 0.1, burst: 10.0 };
 /// How long a call may wait for its turn.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 /// How long a connection may stay without a call.
@@ -240,8 +240,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn refreshes_of_one_user_are_few() {
         let limits = UserLimits::default();
-        let granted = || (0..10).filter(|_| limits.check_refresh().is_ok()).count();
-        assert_eq!(granted(), 3);
+        let granted = || (0..20).filter(|_| limits.check_refresh().is_ok()).count();
+        assert_eq!(granted(), 10);
         tokio::time::advance(Duration::from_secs(20)).await;
         assert_eq!(granted(), 2);
     }

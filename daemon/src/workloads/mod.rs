@@ -322,12 +322,13 @@ impl Value {
     }
 }
 
-/// `worker` and `worker@` have the same prefix: a name belongs to the workload that comes first.
+/// `worker` and `worker@` have the same prefix: a name belongs to the workload of its podman that comes first.
 fn reject_duplicate_names(plans: &mut [WorkloadPlan]) {
-    let mut owners: HashMap<String, String> = HashMap::new();
+    let mut owners: HashMap<(Owner, String), String> = HashMap::new();
     for plan in plans {
+        let user = owner_of(&plan.workload);
         for secret in plan.secrets.values_mut() {
-            match owners.get(&secret.name) {
+            match owners.get(&(user, secret.name.clone())) {
                 Some(owner) => {
                     let why = format!(
                         "{} is already a secret of workload {owner}; rename one of the workloads",
@@ -336,7 +337,7 @@ fn reject_duplicate_names(plans: &mut [WorkloadPlan]) {
                     secret.error.get_or_insert(why);
                 }
                 None => {
-                    owners.insert(secret.name.clone(), plan.name.clone());
+                    owners.insert((user, secret.name.clone()), plan.name.clone());
                 }
             }
         }

@@ -6,7 +6,7 @@ mod interrupted;
 mod sealed;
 mod socket;
 
-use psi_common::Finding;
+use psi_common::{Finding, Paths};
 use serde_json::json;
 
 use crate::cli::check;
@@ -15,6 +15,10 @@ use crate::runtime::build::Environment;
 
 /// The findings about the config, the files and the credentials.
 pub async fn diagnose(environment: &Environment) -> Vec<Finding> {
+    let paths = &environment.paths;
+    if paths.uses_systems_psid() {
+        return if paths.config.exists() { vec![own_psid_is_down(paths)] } else { Vec::new() };
+    }
     let config = match Config::read(&environment.paths.config) {
         Ok(config) => config,
         Err(error) => {
@@ -42,6 +46,18 @@ pub async fn diagnose(environment: &Environment) -> Vec<Finding> {
     let state = socket::check_private("the state directory", &environment.paths.state);
     findings.extend(state.map(|finding| finding.of("state-directory-mode")));
     findings
+}
+
+/// A user's own psid that does not listen: its secrets are not those of the system's psid, which is called instead.
+fn own_psid_is_down(paths: &Paths) -> Finding {
+    let what = format!(
+        "{} configures a psid of this user, but nothing is at {}, so that the system's psid is called",
+        paths.config.display(),
+        paths.socket.display()
+    );
+    let remedy =
+        "start it, `systemctl --user enable --now psid.socket`; without it, remove the config";
+    Finding::warning(what, remedy).of("own-psid-down")
 }
 
 /// The JSON that `psictl doctor` reads.

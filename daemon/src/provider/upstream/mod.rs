@@ -61,9 +61,9 @@ impl Upstreams {
         // A workload's name and a key may contain the separator, so every split is tried.
         name.match_indices(SEPARATOR)
             .filter_map(|(at, _)| {
-                Some((self.workload_of(&name[..at])?, &name[at + SEPARATOR.len()..]))
+                Some((self.workload_of(&name[..at], caller)?, &name[at + SEPARATOR.len()..]))
             })
-            .filter(|(workload, key)| !key.is_empty() && workload.is_of(caller))
+            .filter(|(_, key)| !key.is_empty())
             .flat_map(|(workload, key)| {
                 workload.sources.iter().rev().map(move |source| {
                     let members = [
@@ -77,8 +77,10 @@ impl Upstreams {
             .collect()
     }
 
-    fn workload_of(&self, prefix: &str) -> Option<&Workload> {
-        self.workloads.get(prefix).or_else(|| self.workloads.get(&format!("{prefix}@")))
+    /// The caller's workload of this name. `worker` comes before `worker@`, unless it is another user's.
+    fn workload_of(&self, prefix: &str, caller: Principal) -> Option<&Workload> {
+        let of_caller = |name: &str| self.workloads.get(name).filter(|one| one.is_of(caller));
+        of_caller(prefix).or_else(|| of_caller(&format!("{prefix}@")))
     }
 }
 
@@ -119,6 +121,7 @@ mod tests {
                 ("app".to_owned(), workload(&["/a", "/b"])),
                 ("app--two".to_owned(), workload(&["/c"])),
                 ("job@".to_owned(), workload(&["/d"])),
+                ("app@".to_owned(), workload(&["/c"])),
             ]),
             ..Upstreams::default()
         };
@@ -137,6 +140,8 @@ mod tests {
             assert!(paths(name).is_empty(), "{name}");
         }
         let of_user = |uid| upstreams.by_name("app--two--KEY", Principal::User(uid)).len();
-        assert_eq!([of_user(1_000), of_user(1_001), of_user(0)], [1, 0, 0]);
+        assert_eq!([of_user(1_000), of_user(1_001), of_user(0)], [2, 0, 0]);
+        let own = upstreams.by_name("app--KEY", Principal::User(1_000));
+        assert_eq!(own.len(), 1, "root's workload app does not hide the user's app@");
     }
 }

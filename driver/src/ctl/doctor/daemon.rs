@@ -1,6 +1,6 @@
 //! The findings of psid: of `psid doctor` about config, files and credentials, and of the running daemon.
 
-use psi_common::{Finding, Problem};
+use psi_common::{Exit, Finding, Problem};
 use psi_proto::v1::{ProviderStatus, StatusResponse, Tristate};
 
 use super::named;
@@ -20,7 +20,9 @@ pub(super) fn running(
         Ok(status) => of_status(status, inventory),
         Err(failure) => {
             let Problem { what, remedy } = failure.problem();
-            let down = Finding::error(what, remedy).of("psid-down");
+            let cause =
+                if failure.exit() == Exit::NotAllowed { "not-allowed" } else { "psid-down" };
+            let down = Finding::error(what, remedy).of(cause);
             vec![down.affecting(inventory.of_psi().map(|secret| secret.name.as_str()))]
         }
     }

@@ -55,7 +55,7 @@ pub(crate) fn run(paths: &Paths, options: &DoctorOptions) -> Result<(), CliError
     let units = Units::load(paths, options, &containers, &inventory);
     findings.extend(units.findings(&inventory, &workloads));
     findings.extend(workloads.findings(&units.quadlets));
-    findings.extend(users::findings(&units.of_users, &inventory));
+    findings.extend(users::findings(&units.of_users, &inventory, &workloads));
     findings.extend(python_psi::findings(&quadlets));
     let findings = group::by_cause(findings, &units.own);
     let stopped = group::stopped(&units.own, &findings);

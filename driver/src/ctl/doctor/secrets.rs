@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use psi_common::{Finding, Paths, SecretId};
+use psi_common::{Finding, Paths, Scope, SecretId};
 use psi_proto::v1::{Registration, RegistrationKind, StatusResponse};
 
 use super::named;
@@ -272,8 +272,6 @@ impl Inventory {
         })
     }
 
-    /// Registrations that this podman does not have. Other stores may have them, which gc checks. If podman has none of
-    /// them, it probably uses another store or lost its record.
     /// The secrets by which an install that was interrupted tested psid and podman.
     pub(super) fn left_by_install(&self) -> Option<Finding> {
         let trials = self.registered.iter().flat_map(BTreeMap::keys);
@@ -290,11 +288,15 @@ impl Inventory {
         })
     }
 
+    /// Registrations that this podman does not have. Other stores may have them, which gc checks. If podman has none of
+    /// them, it probably uses another store or lost its record. Those of users are in their podmans' stores.
     fn orphans(&self) -> Option<Finding> {
         let registered = self.registered.as_ref().filter(|_| self.has_podman)?;
         let known: BTreeSet<SecretId> = podman::ids(self.secrets.iter());
-        let registered: Vec<SecretId> =
-            registered.keys().copied().filter(|id| !install::is_trial(id.as_str())).collect();
+        let is_system = Scope::of_this_process() == Scope::System;
+        let own = registered.iter().filter(|(_, one)| !(is_system && one.owner.is_some()));
+        let own = own.map(|(id, _)| *id).filter(|id| !install::is_trial(id.as_str()));
+        let registered: Vec<SecretId> = own.collect();
         let orphans = registered.iter().filter(|id| !known.contains(id)).count();
         if orphans == 0 {
             return None;

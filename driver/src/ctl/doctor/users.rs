@@ -10,6 +10,7 @@ use psi_common::{Finding, Scope};
 use super::named;
 use super::secrets::Inventory;
 use super::units::Unit;
+use super::workloads::Workloads;
 use crate::ctl::podman::{OfDriver, STORE_IN_HOME, record_in_home};
 use crate::ctl::quadlet;
 
@@ -17,13 +18,18 @@ use crate::ctl::quadlet;
 type Needed = BTreeMap<String, BTreeSet<String>>;
 
 /// The findings about the units of all users; only root can read their stores.
-pub(super) fn findings(of_users: &[Unit], inventory: &Inventory) -> Vec<Finding> {
+pub(super) fn findings(
+    of_users: &[Unit],
+    inventory: &Inventory,
+    workloads: &Workloads,
+) -> Vec<Finding> {
     if Scope::of_this_process() != Scope::System {
         return Vec::new();
     }
     let users = passwd::users().unwrap_or_default();
     let others = users.iter().filter(|user| user.uid != 0 && user.home.is_absolute());
-    others.flat_map(|user| of_user(user, &needed(user, of_users), inventory)).collect()
+    let of_user = |user| of_user(user, &needed(user, of_users), inventory, workloads);
+    others.flat_map(of_user).collect()
 }
 
 /// The secrets of a user's own quadlets, and of root's units that run podman as this user.
@@ -51,7 +57,12 @@ fn needed(user: &User, of_users: &[Unit]) -> Needed {
     needed
 }
 
-fn of_user(user: &User, needed: &Needed, inventory: &Inventory) -> Vec<Finding> {
+fn of_user(
+    user: &User,
+    needed: &Needed,
+    inventory: &Inventory,
+    workloads: &Workloads,
+) -> Vec<Finding> {
     if needed.is_empty() {
         return Vec::new();
     }
@@ -82,7 +93,10 @@ fn of_user(user: &User, needed: &Needed, inventory: &Inventory) -> Vec<Finding> 
             store.display(),
             named(units.iter().map(String::as_str))
         );
-        let remedy = format!("as {}: `podman secret create {name} -`", user.name);
+        let remedy = match workloads.has_of_user(name, user.uid) {
+            true => format!("as {}: `psictl setup`", user.name),
+            false => format!("as {}: `podman secret create {name} -`", user.name),
+        };
         Finding::error(what, remedy).of(cause).on_units(units.iter().map(String::as_str))
     });
     all.collect()

@@ -9,7 +9,7 @@ use psi_proto::v1::{PlanRequest, PlannedWorkload, StatusResponse};
 use super::named;
 use crate::client::{Client, Deadline};
 use crate::ctl::quadlet::Quadlet;
-use crate::ctl::setup::{DropIn, Present};
+use crate::ctl::setup::{self, DropIn, Outsiders, Present};
 use crate::ctl::wording::counted;
 use crate::error::CliError;
 
@@ -17,6 +17,9 @@ use crate::error::CliError;
 pub(super) struct Workloads {
     quadlets: PathBuf,
     planned: Vec<PlannedWorkload>,
+    /// The workloads that other users' podmans run.
+    of_users: Vec<PlannedWorkload>,
+    outsiders: Outsiders,
     drop_ins: BTreeMap<String, DropIn>,
     failure: Option<Finding>,
     /// The secrets of plans and drop-ins.
@@ -40,12 +43,43 @@ impl Workloads {
                 }
             }
         }
+        let outsiders = setup::outsiders(&planned);
+        let (planned, of_users) = setup::divide(planned);
         let drop_ins = DropIn::all_written_by_psi(quadlets);
         let of_plan = planned.iter().flat_map(|workload| &workload.secrets);
         let names = of_plan.map(|secret| secret.name.clone());
         let of_drop_ins = drop_ins.values().flat_map(|drop_in| drop_in.lines().into_keys());
         let names = names.chain(of_drop_ins).collect();
-        Self { quadlets: quadlets.to_owned(), planned, drop_ins, failure, names }
+        Self {
+            quadlets: quadlets.to_owned(),
+            planned,
+            of_users,
+            outsiders,
+            drop_ins,
+            failure,
+            names,
+        }
+    }
+
+    /// Whether a user's `psictl setup` makes a secret.
+    pub(super) fn has_of_user(&self, name: &str, uid: u32) -> bool {
+        let mut of_user = self.of_users.iter().filter(|workload| workload.uid == Some(uid));
+        of_user.any(|workload| workload.secrets.iter().any(|secret| secret.name == name))
+    }
+
+    /// The users of workloads whose podmans cannot connect to psid.
+    fn outsiders(&self) -> impl Iterator<Item = Finding> {
+        let problem = self.outsiders.problem.iter();
+        let problem = problem.map(|Problem { what, remedy }| Finding::error(what, remedy));
+        let users = self.outsiders.users.iter().map(|user| {
+            let (name, uid) = (&user.name, user.uid);
+            let what = format!(
+                "{name}, the user of a workload, is no member of the group psi-users, so that its podman does not \
+                 reach psid"
+            );
+            Finding::error(what, format!("`psictl setup`, then `systemctl restart user@{uid}.service`"))
+        });
+        problem.chain(users).map(|finding| finding.of("user-outside"))
     }
 
     /// Whether `psictl setup` makes a secret.
@@ -54,7 +88,8 @@ impl Workloads {
     }
 
     pub(super) fn findings(&self, quadlets: &[Quadlet]) -> Vec<Finding> {
-        let mut findings: Vec<Finding> = self.failure.iter().cloned().collect();
+        let mut findings: Vec<Finding> =
+            self.failure.iter().cloned().chain(self.outsiders()).collect();
         for workload in self.planned.iter().filter(|workload| workload.error.is_empty()) {
             if let Some(quadlet) = of_workload(quadlets, &workload.name) {
                 findings.extend(self.without_secrets(workload, quadlet));

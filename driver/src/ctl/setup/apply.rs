@@ -10,6 +10,7 @@ use psi_proto::v1::StoreKind;
 use super::reconcile::{Action, ActualState, Plan, Step, UnlistedSecret};
 use super::systemd::{self, Reload};
 use super::unit_of;
+use super::users::{Outsiders, WorkloadUser};
 use crate::client::{Client, Deadline};
 use crate::ctl::files;
 use crate::ctl::podman::{self, Store, ids};
@@ -38,6 +39,8 @@ pub(super) struct Applied {
     pub(super) reload: Reload,
     /// Which of the workloads' units systemd has; `None` if it was not asked.
     pub(super) units: Option<BTreeSet<String>>,
+    /// The users that were made members of the group that may connect to psid.
+    pub(super) admitted: Vec<WorkloadUser>,
     /// The secrets that podman created.
     created: BTreeSet<String>,
 }
@@ -50,6 +53,7 @@ pub(super) fn apply(
     prune: bool,
 ) -> Result<Applied, CliError> {
     let mut applied = Applied::default();
+    applied.admit(&found.outsiders);
     applied.register(plans, paths)?;
     applied.create(found, plans, paths)?;
     applied.correct_commands(found, plans);
@@ -73,6 +77,20 @@ pub(super) fn apply(
 impl Applied {
     pub(super) fn has_created(&self) -> bool {
         !self.created.is_empty()
+    }
+
+    fn admit(&mut self, outsiders: &Outsiders) {
+        if let Some(problem) = &outsiders.problem {
+            self.failed.insert("users".into(), problem.to_string());
+        }
+        for user in &outsiders.users {
+            match user.admit() {
+                Ok(()) => self.admitted.push(user.clone()),
+                Err(why) => {
+                    self.failed.insert(format!("user {}", user.name), why);
+                }
+            }
+        }
     }
 
     /// Changes registrations in psid alone: podman keeps the id and the name.

@@ -12,7 +12,7 @@ use crate::ctl::podman::Secret;
 pub(super) struct Drift {
     /// A secret's podman name, or a workload's name.
     pub(super) name: String,
-    /// The place: "podman", "psid", "provider", "drop-in", "cache" or "config".
+    /// The place: "podman", "psid", "provider", "drop-in", "cache", "config" or "group".
     pub(super) at: &'static str,
     pub(super) what: String,
 }
@@ -118,7 +118,14 @@ fn class_of(found: &ActualState, plans: &[Plan], secret: &Secret) -> (Class, Str
 
 /// The differences.
 pub(super) fn drift(found: &ActualState, plans: &[Plan]) -> Vec<Drift> {
-    plans.iter().flat_map(|plan| drift_of(found, plan)).collect()
+    let group = |name: &str, what: String| Drift { name: name.to_owned(), at: "group", what };
+    let users =
+        found.outsiders.users.iter().map(|user| {
+            group(&user.name, "the user of a workload may not connect to psid".to_owned())
+        });
+    let problem = found.outsiders.problem.iter().map(|problem| group("users", problem.to_string()));
+    let of_plans = plans.iter().flat_map(|plan| drift_of(found, plan));
+    users.chain(problem).chain(of_plans).collect()
 }
 
 fn drift_of(found: &ActualState, plan: &Plan) -> Vec<Drift> {

@@ -9,11 +9,13 @@ use super::drift::{Classified, Drift};
 use super::reconcile::{Action, ActualState, Plan};
 use super::shown;
 use super::systemd::Reload;
+use super::users::WorkloadUser;
 use crate::ctl::json;
 
 #[derive(Serialize)]
 struct DryRun<'a> {
     clean: bool,
+    users: &'a [WorkloadUser],
     workloads: Vec<PlannedWorkload<'a>>,
     secrets: &'a [Classified],
     drift: &'a [Drift],
@@ -36,6 +38,7 @@ struct Run<'a> {
     withheld: &'a [String],
     failed: &'a BTreeMap<String, String>,
     reload: &'a str,
+    users: &'a [WorkloadUser],
     workloads: Vec<AppliedWorkload<'a>>,
 }
 
@@ -74,7 +77,7 @@ impl<'a> Workload<'a> {
 
 /// The report of a dry run; `diff` gives the lines of a plan.
 pub(super) fn dry_run(
-    plans: &[Plan],
+    (found, plans): (&ActualState, &[Plan]),
     diff: impl Fn(&Plan) -> Vec<String>,
     secrets: &[Classified],
     drift: &[Drift],
@@ -83,6 +86,7 @@ pub(super) fn dry_run(
         plans.iter().map(|plan| PlannedWorkload { diff: diff(plan), common: Workload::of(plan) });
     json::text(&DryRun {
         clean: drift.is_empty() && plans.iter().all(|plan| plan.errors.is_empty()),
+        users: &found.outsiders.users,
         workloads: workloads.collect(),
         secrets,
         drift,
@@ -105,6 +109,7 @@ pub(super) fn run(found: &ActualState, plans: &[Plan], applied: &Applied) -> Str
             Reload::Done => "done",
             Reload::Failed(why) => why,
         },
+        users: &applied.admitted,
         workloads: plans.iter().map(|plan| applied_workload(plan, applied)).collect(),
     })
 }

@@ -34,7 +34,7 @@ use crate::stdio;
 use apply::{Applied, apply};
 pub(super) use drop_in::{DropIn, Present};
 use reconcile::{ActualState, Plan};
-use users::WorkloadUser;
+pub(super) use users::{Outsiders, divide, outsiders};
 
 const TITLE: &str = "setup";
 /// How long another setup may hold the lock: as long as a call of an admin command may take.
@@ -44,10 +44,7 @@ pub(crate) fn run(paths: &Paths, options: &SetupOptions) -> Result<(), CliError>
     let quadlets = options.quadlets.clone().unwrap_or_else(|| paths.quadlets.clone());
     let commands = Commands::of(options.program.as_deref(), paths)?;
     let _lock = if options.dry_run { None } else { Some(lock(&quadlets)?) };
-    let (found, users) = look(paths, &quadlets, commands, options)?;
-    for admitted in users::admit(&users, options.dry_run)? {
-        crate::ctl::note(TITLE, &admitted);
-    }
+    let found = look(paths, &quadlets, commands, options)?;
     let plans = found.plan();
     if options.dry_run {
         stdio::write_text(&report::dry_run(&found, &plans, options))?;
@@ -92,7 +89,7 @@ fn look(
     quadlets: &Path,
     commands: Commands,
     options: &SetupOptions,
-) -> Result<(ActualState, Vec<WorkloadUser>), CliError> {
+) -> Result<ActualState, CliError> {
     let client = Client::new(paths, Deadline::Admin);
     let mut progress: Option<Progress> = None;
     let (mut count, mut withheld) = (0, Vec::new());
@@ -106,7 +103,7 @@ fn look(
         progress.get_or_insert_with(|| Progress::of("sources pulled", total)).show(count);
     })?;
     drop(progress);
-    let (planned, users) = users::divide(planned);
+    let (outsiders, (planned, _)) = (outsiders(&planned), divide(planned));
     let registered = client.registrations()?;
     let status = client.status(false)?;
     let has_backend = !status.backend.is_empty();
@@ -121,8 +118,9 @@ fn look(
         let name = workload.name.clone();
         drop_ins.entry(name).or_insert_with(|| DropIn::of(quadlets, &workload.name));
     }
-    let found = ActualState {
+    Ok(ActualState {
         planned,
+        outsiders,
         registered: by_id(registered),
         secrets: podman::secrets()?,
         nameless,
@@ -134,8 +132,7 @@ fn look(
         accept_removals: options.accept_removals,
         config_drift: config_in_force::drift_in(&status),
         is_psid_a_unit: !paths.uses_systems_psid(),
-    };
-    Ok((found, users))
+    })
 }
 
 /// The warning that psid withholds removals of a source.

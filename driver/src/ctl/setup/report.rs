@@ -18,9 +18,10 @@ pub(super) fn dry_run(found: &ActualState, plans: &[Plan], options: &SetupOption
     let drift = drift::drift(found, plans);
     if options.json {
         let diff = |plan: &Plan| diff(found, plan, options.prune);
-        return json_report::dry_run(plans, diff, &classified, &drift);
+        return json_report::dry_run((found, plans), diff, &classified, &drift);
     }
-    let mut text = String::new();
+    let users = found.outsiders.users.iter();
+    let mut text: String = users.map(|user| user.admitted("would add")).collect();
     for plan in plans {
         let diff = diff(found, plan, options.prune);
         if diff.is_empty() && plan.warnings.is_empty() && plan.errors.is_empty() {
@@ -121,6 +122,7 @@ pub(super) fn run(
         text += &indented("warning: ", &kept_unlisted(plan, applied));
         text += &indented("error: ", &plan.errors);
     }
+    text.extend(applied.admitted.iter().map(|user| user.admitted("added")));
     for (name, why) in &applied.failed {
         text += &format!("error: {name}: {why}\n");
     }
@@ -140,7 +142,9 @@ pub(super) fn run(
     };
     text += &restart::advice(found, plans, applied);
     text + &match (applied.podman_writes, applied.psid_writes) {
-        (0, 0) if applied.drop_ins.is_empty() => "nothing to do\n".into(),
+        (0, 0) if applied.drop_ins.is_empty() && applied.admitted.is_empty() => {
+            "nothing to do\n".into()
+        }
         (podman, psid) => {
             format!("{} of podman's record, {psid} of psid's\n", counted(podman, "write"))
         }

@@ -7,11 +7,13 @@ use psi_common::{Problem, SecretId};
 use psi_proto::v1::{PlannedSecret, PlannedWorkload, Registration, RegistrationKind};
 
 use super::drop_in::{self, DropIn, Lines, Present};
+use super::users::Outsiders;
 use crate::ctl::podman::{self, About, Commands, Secret, Secrets};
 
 /// The actual state of psid, podman and the drop-ins.
 pub(super) struct ActualState {
     pub(super) planned: Vec<PlannedWorkload>,
+    pub(super) outsiders: Outsiders,
     pub(super) registered: BTreeMap<SecretId, Registration>,
     pub(super) secrets: Secrets,
     /// The secrets that podman does not find by name.

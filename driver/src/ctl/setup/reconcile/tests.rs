@@ -21,6 +21,7 @@ fn found() -> ActualState {
         BTreeMap::from([("app".to_owned(), DropIn::of(Path::new("/nonexistent"), "app"))]);
     ActualState {
         planned: vec![workload("app", &["A"])],
+        outsiders: Outsiders::default(),
         registered: BTreeMap::new(),
         secrets: Secrets::default(),
         nameless: BTreeSet::new(),
