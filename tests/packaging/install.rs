@@ -5,13 +5,14 @@ use std::fs;
 use super::Tree;
 use psi_harness::repository;
 
-const FILES: [&str; 34] = [
+const FILES: [&str; 35] = [
     "0640 /etc/psi/config.toml",
     "0755 /usr/bin/psi-driver",
     "0755 /usr/bin/psictl",
     "0755 /usr/bin/psid",
     "0644 /usr/lib/systemd/system/psid-creds.socket",
     "0644 /usr/lib/systemd/system/psid-creds@.service",
+    "0644 /usr/lib/systemd/system/psid-users.socket",
     "0644 /usr/lib/systemd/system/psid.service",
     "0644 /usr/lib/systemd/system/psid.socket",
     "0644 /usr/lib/systemd/user/psid.service",

@@ -1,6 +1,7 @@
 #!/bin/bash
-# The Debian package on a real host: installed, upgraded in use, removed, installed again, purged.
-# Run `make deb` first.
+# The Debian package on a real host: installed, upgraded in use, removed, installed again, purged; the upgrade from a
+# version that has no psid-users.socket and a config with [access]. Run `make deb` first. OLDER is such a package; without
+# it, the units of this one are made like those.
 . "$(dirname "$(readlink -f "$0")")/host.sh"
 
 # The same programs as two later versions.
@@ -10,6 +11,22 @@ for more in '' +1 +2; do
     VERSION=$version$more OUT=$work "$top/contrib/packaging/deb.sh" >/dev/null
     mv "$work/psid_$version${more}_$arch.deb" "$work/psi$more.deb"
 done
+# The package without what came with psid-users.socket.
+older_deb() {
+    local tree=$work/older
+    dpkg-deb -R "$work/psi.deb" "$tree"
+    rm "$tree/usr/lib/systemd/system/psid-users.socket"
+    sed -i '/^g psi-users/d' "$tree/usr/lib/sysusers.d/psi.conf"
+    sed -i '/^FileDescriptorName=/d' "$tree/usr/lib/systemd/system/psid.socket"
+    sed -i '/^Sockets=/d; s/psid-users.socket //; s/ psid-users.socket$//' "$tree/usr/lib/systemd/system/psid.service"
+    sed -i 's/ psid-users.socket//; /^deb-systemd-invoke start psid-users/d' "$tree"/DEBIAN/{postinst,prerm,postrm}
+    sed -i 's/^Version: .*/Version: 0.0.9/' "$tree/DEBIAN/control"
+    sed -i '/psid-users/d' "$tree/DEBIAN/md5sums"
+    ! grep -rn psid-users "$tree/DEBIAN" "$tree/usr/lib" | grep -v -e '!= ' -e ':#' || bad 'the older package has psid-users.socket'
+    dpkg-deb -Znone --root-owner-group --build "$tree" "$work/older.deb" >/dev/null
+}
+older_deb
+[ -z "${OLDER:-}" ] || cp "$OLDER" "$work/older.deb"
 if command -v lintian >/dev/null; then
     said=$(lintian --allow-root --fail-on error,warning "$work/psi.deb" 2>&1) || bad "lintian: $said"
     ok 'lintian finds no error and no warning'
@@ -23,14 +40,20 @@ guest 'podman import -q /root/busybox.tar localhost/busybox:1 >/dev/null'
 echo '# installed'
 guest 'dpkg -i /root/psi.deb >/root/dpkg.log 2>&1' || bad "dpkg -i: $(guest 'cat /root/dpkg.log')"
 same 'the sockets are active, and psid starts with the first call' \
-    "$(guest 'systemctl is-active psid.socket psid-creds.socket psid.service' | xargs)" 'active active inactive'
+    "$(guest 'systemctl is-active psid.socket psid-users.socket psid-creds.socket psid.service' | xargs)" 'active active active inactive'
 same 'units start at boot' \
-    "$(guest 'systemctl is-enabled psid.socket psid-creds.socket psid.service' | xargs)" 'enabled enabled enabled'
+    "$(guest 'systemctl is-enabled psid.socket psid-users.socket psid-creds.socket psid.service' | xargs)" 'enabled enabled enabled enabled'
 same 'the sockets are in a directory of root, and psid has its own' \
     "$(guest 'stat -c "%n %U:%G %a" /run/psi /run/psid' | xargs)" '/run/psi root:root 755 /run/psid psi:psi 700'
+same "the sockets' modes" "$(guest 'stat -c "%n %U:%G %a" /run/psi/psid.sock /run/psi/users.sock' | xargs)" \
+    '/run/psi/psid.sock root:root 600 /run/psi/users.sock root:psi-users 660'
 same 'modes of the config' "$(guest 'stat -c "%a %U %G" /etc/psi /etc/psi/config.toml' | xargs)" '1770 root psi 640 root psi'
 guest 'printf x | podman secret create before - >/dev/null'
 same "podman's driver is not changed" "$(guest 'podman secret inspect -f "{{.Spec.Driver.Name}}" before')" file
+
+echo '# an older version, without psid-users.socket'
+guest 'dpkg -P psid >/root/dpkg.log 2>&1 && groupdel psi-users && dpkg -i /root/older.deb >>/root/dpkg.log 2>&1' || bad "dpkg: $(guest 'cat /root/dpkg.log')"
+same "it has no socket for users" "$(guest 'systemctl is-active psid.socket psid-users.socket; ls /run/psi' | xargs)" 'active inactive creds.sock psid.sock'
 guest 'printf "[cache]\nbackend = \"tpm\"\n" >/etc/psi/config.toml'
 guest 'psictl cache init --backend tpm >/dev/null && systemctl start psid && psictl install >/dev/null'
 guest 'printf kept-value | podman secret create kept - >/dev/null'
@@ -66,15 +89,24 @@ guest "for n in 1 2; do systemd-run -q --unit=load\$n -p Environment=SECRET_ID=$
 socket_of() { guest 'systemctl show psid.socket -P ActiveEnterTimestampMonotonic; stat -c %i /run/psi/psid.sock' | xargs; }
 pid() { guest 'systemctl show psid -P MainPID'; }
 socket=$(socket_of) config=$(guest 'sha256sum /etc/psi/config.toml')
+guest 'printf "[access]\nallow_uids = [0]\nallow_gids = []\n" >>/etc/psi/config.toml' # as older versions shipped it
 upgrades=0
-for next in +1 +2 ''; do
+# PACKAGE VERSION
+upgrade() {
+    local pid
     pid=$(pid)
-    guest "dpkg -i /root/psi$next.deb >/root/dpkg.log 2>&1" || bad "dpkg -i: $(guest 'cat /root/dpkg.log')"
-    same 'the version' "$(guest "dpkg-query -W -f '\${Version}' psid")" "$version$next"
+    guest "dpkg -i /root/$1 >/root/dpkg.log 2>&1" || bad "dpkg -i: $(guest 'cat /root/dpkg.log')"
+    same 'the version' "$(guest "dpkg-query -W -f '\${Version}' psid")" "$2"
     [ "$(pid)" != "$pid" ] || bad 'psid was not restarted'
     within 30 guest 'systemctl -q is-active psid' || bad 'psid is not up again'
     upgrades=$((upgrades + 1))
-done
+}
+upgrade psi.deb "$version"
+same 'the older version'"'"'s upgrade started psid-users.socket' \
+    "$(guest 'systemctl is-enabled psid-users.socket; systemctl is-active psid-users.socket; stat -c "%n %U:%G %a" /run/psi/users.sock' | xargs)" \
+    'enabled active /run/psi/users.sock root:psi-users 660'
+same 'psid has both sockets' "$(guest 'psi-driver health >/dev/null && setpriv --reuid 4711 --regid psi-users --clear-groups env PSI_SOCKET=/run/psi/users.sock psi-driver list >/dev/null 2>&1; echo $?')" 77
+for next in +1 +2 ''; do upgrade "psi$next.deb" "$version$next"; done
 same 'the socket was never closed' "$(socket_of)" "$socket"
 same 'the config' "$(guest 'sha256sum /etc/psi/config.toml')" "$config"
 sleep 6 # each container is checked under the last version
