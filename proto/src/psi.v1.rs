@@ -236,6 +236,10 @@ pub struct StatusResponse {
     /// What the key is bound to, such as "tpm2, PCRs 7"; empty without a key, and if that is unknown.
     #[prost(string, tag = "49")]
     pub key_bound_to: ::prost::alloc::string::String,
+    /// The user to whom the status is limited: it covers this user's registrations, and has no other number; absent for
+    /// root and psid's own user.
+    #[prost(uint32, optional, tag = "63")]
+    pub of_user: ::core::option::Option<u32>,
 }
 /// The state of one background task.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -235,6 +235,17 @@ fn commands_of_a_user_see_its_own_workload_only() {
     let status: Value =
         serde_json::from_str(&host.ok(WEB, &["psictl", "cache", "status", "--json"], "")).unwrap();
     assert_eq!((&status["references"], &status["literals"]), (&json!(2), &json!(0)), "{status}");
+    // What psid counts for all is not shown as none.
+    assert_eq!(
+        (&status["of_user"], &status["entries"]),
+        (&json!(WEB.uid), &json!(null)),
+        "{status}"
+    );
+    let text = host.ok(WEB, &["psictl", "status"], "");
+    assert!(text.contains("uid 41001") && !text.contains("recovery"), "{text}");
+    let metrics = host.ok(WEB, &["psictl", "metrics"], "");
+    assert!(metrics.contains("psi_registered_secrets{kind=\"reference\"} 2"), "{metrics}");
+    assert!(!metrics.contains("psi_cache_entries"), "{metrics}");
     host.ok(WEB, &["podman", "secret", "rm", "web--B"], "");
     let restorable = host.ok(WEB, &["psictl", "restore"], "");
     assert!(restorable.contains(": web--B"), "{restorable}");
@@ -287,7 +298,37 @@ fn doctor_of_a_user_names_the_cause() {
     assert!(down.contains("systemctl start psid-users.socket"), "{down}");
     fs::remove_file(&socket).unwrap();
     let missing = cause(doctor(&host, WEB), "psid-down");
-    assert!(missing.contains("psid.sock"), "{missing}");
+    assert!(missing.contains("/psi/psid.sock"), "{missing}");
+    assert!(missing.contains("for the system's psid, root starts psid-users.socket"), "{missing}");
+}
+
+/// The ids of a podman's record are no rights: whoever copies it has names of secrets that are not there.
+#[test]
+fn copied_record_of_podman_gives_no_access() {
+    let host = set_up();
+    host.admit(DB);
+    install(&host, DB);
+    let record =
+        |user| host.home(user).join(".local/share/containers/storage/secrets/secrets.json");
+    fs::copy(record(WEB), record(DB)).unwrap();
+    let ids = host.ok(WEB, &["psi-driver", "list"], "");
+    assert!(fs::read_to_string(record(DB)).unwrap().contains(ids.lines().next().unwrap()));
+    let found = doctor(&host, DB);
+    let unknown = found.iter().find(|(cause, _)| cause == "secret-unknown");
+    let unknown = unknown.unwrap_or_else(|| panic!("{found:#?}"));
+    assert!(
+        unknown.1.contains("web--A") && unknown.1.contains("podman secret create --replace"),
+        "{}",
+        unknown.1
+    );
+    host.ok(DB, &["podman", "secret", "rm", "web--B"], "");
+    host.ok(DB, &["podman", "secret", "rm", "web--A"], "");
+    host.ok(DB, &["podman", "secret", "create", "web--A", "-"], "of db");
+    assert_eq!(host.ok(WEB, &["psi-driver", "list"], ""), ids);
+    assert_eq!(
+        host.ok(WEB, &["psictl", "exec", "--", "sh", "-c", "echo $A $B"], ""),
+        "first second\n"
+    );
 }
 
 #[test]

@@ -57,6 +57,7 @@ pub(super) async fn users_status_response(
         backend: backend_name(&daemon.cache_file()),
         references: references as u64,
         literals: literals as u64,
+        of_user: caller.as_owner(),
         ..StatusResponse::default()
     };
     let report = daemon.outage_report(now).await;

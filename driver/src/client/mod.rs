@@ -58,6 +58,8 @@ pub(crate) struct Client {
     socket: PathBuf,
     /// Whether it is the users' socket of the system's psid.
     is_users: bool,
+    /// Whether it is a user's own, in place of which there could be the users' socket.
+    is_users_own: bool,
     kind: Deadline,
     deadline: Instant,
 }
@@ -67,7 +69,8 @@ impl Client {
     pub(crate) fn new(paths: &Paths, kind: Deadline) -> Self {
         let deadline = Instant::now() + kind.limit();
         let (socket, is_users) = (paths.clients_socket().to_owned(), paths.uses_systems_psid());
-        Self { socket, is_users, kind, deadline }
+        let is_users_own = paths.users_socket.is_some() && !is_users;
+        Self { socket, is_users, is_users_own, kind, deadline }
     }
 
     pub(crate) fn lookup(&self, key: &Key) -> Result<SecretBytes, CliError> {
@@ -203,6 +206,11 @@ impl Client {
                 true => CliError::without_remedy(
                     Exit::NoDaemon,
                     format!("{what}; root starts it with `systemctl start psid-users.socket`"),
+                ),
+                false if self.is_users_own => CliError::new(
+                    Exit::NoDaemon,
+                    what,
+                    "start it with `systemctl start psid`; for the system's psid, root starts psid-users.socket",
                 ),
                 false => {
                     CliError::new(Exit::NoDaemon, what, "start it with `systemctl start psid`")

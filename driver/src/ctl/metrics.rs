@@ -40,13 +40,20 @@ fn as_text(status: &StatusResponse) -> String {
         "The version of psid",
         &[(&[("version", &status.version), ("backend", &status.backend)], 1)],
     );
-    lookups(&mut metrics, status);
-    trail(&mut metrics, status);
-    cache(&mut metrics, status);
-    refreshes(&mut metrics, status);
+    // psid counts the rest for all users, and reports it to root alone.
+    let is_of_all = status.of_user.is_none();
+    if is_of_all {
+        lookups(&mut metrics, status);
+        trail(&mut metrics, status);
+        cache(&mut metrics, status);
+        refreshes(&mut metrics, status);
+    }
     offline(&mut metrics, status);
-    providers(&mut metrics, &status.providers);
-    tasks(&mut metrics, &status.tasks);
+    if is_of_all {
+        drill(&mut metrics, status);
+        providers(&mut metrics, &status.providers);
+        tasks(&mut metrics, &status.tasks);
+    }
     metrics.text
 }
 
@@ -143,6 +150,9 @@ fn offline(metrics: &mut Metrics, status: &StatusResponse) {
     );
     let reasons = "Reasons that psid is degraded; `psictl cache status` lists them";
     metrics.gauge("degraded_reasons", reasons, status.degraded.len());
+}
+
+fn drill(metrics: &mut Metrics, status: &StatusResponse) {
     let drill = "Whether a drill treats providers as unreachable";
     metrics.gauge("drill", drill, u8::from(status.drill_until_ms.is_some()));
 }

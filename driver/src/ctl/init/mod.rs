@@ -54,6 +54,11 @@ pub(crate) fn run(paths: &Paths, options: &SetUpHostOptions) -> Result<(), CliEr
         let remedy = "add --yes, and give each answer as a flag, see `psictl init --help`";
         return Err(CliError::new(Exit::Usage, what, remedy));
     }
+    if paths.uses_systems_psid() {
+        let note = "the system's psid serves the users that its config names, and a psid of this user takes its place; to \
+                    use the system's, run `psictl install` and `psictl setup`";
+        crate::ctl::note("init", note);
+    }
     let scope = Scope::of_this_process();
     let session = Session {
         paths,

@@ -20,7 +20,12 @@ struct Lines<'a> {
 pub(super) fn as_text(status: &StatusResponse, names: &Known, now: SystemTime) -> String {
     let mut lines = Lines { text: String::new(), now, names };
     lines.line("daemon", &format!("psid {}", status.version));
-    lines.cache(status);
+    match status.of_user {
+        Some(uid) => {
+            lines.line("user", &format!("uid {uid}: what follows is of this user's secrets"));
+        }
+        None => lines.cache(status),
+    }
     lines.registered(status);
     lines.outage(status);
     if let Some(refresh) = &status.last_refresh {
@@ -111,6 +116,9 @@ impl Lines<'_> {
         let (references, literals) =
             (counted(*references, "reference"), counted(*literals, "literal"));
         self.line("registered", &format!("{references}, {literals}"));
+        if status.of_user.is_some() {
+            return;
+        }
         let stale = if *stale > 0 { format!(", {stale} stale") } else { String::new() };
         let failed = if *failed > 0 { format!(", {failed} failed") } else { String::new() };
         self.line("lookups", &format!("{hits} from RAM, {misses} from a provider{stale}{failed}"));
