@@ -53,8 +53,8 @@ for user in ben anna; do
 done
 
 echo '# the TPM of root'
-fails 'a user asks for the TPM' 65 "this host's own key" anna \
-    'rm -rf /tmp/try && mkdir /tmp/try && PSI_CONFIG=/tmp/try/config.toml PSI_STATE_DIR=/tmp/try psictl cache init --backend tpm --seal-with host+tpm2'
+fails 'a user asks for the TPM' 65 'the key of this host alone' anna \
+    'rm -rf /tmp/try && mkdir /tmp/try && XDG_CONFIG_HOME=/tmp/try XDG_STATE_HOME=/tmp/try psictl cache init --backend tpm --seal-with host+tpm2'
 warned() { as anna 'psictl doctor' | grep -c 'not bound to the TPM' || true; }
 same 'doctor warns anna of a key that is on her disk' "$(warned)" 1
 guest 'cd /home/anna/.config/psi && systemd-creds --uid=anna --name=psi-cache-key decrypt cache.key - |
