@@ -49,15 +49,44 @@ helper() {
 same 'the helper is confined, to another profile' "$(helper)" 'psid-creds (enforce)'
 guest 'systemctl restart psid'
 same 'a literal, over a rekey and a restart' "$(guest "SECRET_ID=$id psi-driver lookup")" sealed
+
+echo '# a user that a workload names, by the name service'
+cat >"$work/more.toml" <<'CONF'
+[providers.infisical]
+api_url = "https://127.0.0.1:9"
+[providers.infisical.auth]
+method = "universal-auth"
+client_id = "x"
+client_secret_file = "/etc/psi/client-secret"
+[providers.infisical.projects.p]
+id = "6f2d1b0e-0000-4000-8000-00000000000a"
+environment = "prod"
+[workloads.of-anna]
+provider = "infisical"
+user = "anna"
+secrets = [{ project = "p", path = "/anna" }]
+CONF
+"$vm" run 'cat >>/etc/psi/config.toml' <"$work/more.toml"
+guest 'printf x >/etc/psi/client-secret; chown psi: /etc/psi/client-secret; chmod 600 /etc/psi/client-secret
+    usermod -aG psi-users anna && systemctl restart psid'
+by_anna() { guest "systemd-run -q --wait --pipe -u of-anna-$1 -p User=anna -p Environment=SECRET_ID=abcdef0123456789abcdef012 sh -c '$2'"; }
+by_anna store 'printf %s of-anna | psi-driver store'
+same "anna's secret, at the users' socket" "$(by_anna lookup 'psi-driver lookup')" of-anna
+same "root's secret, for anna" "$(guest "runuser -u anna -- env SECRET_ID=$id psi-driver lookup >/dev/null 2>&1; echo \$?")" 66
+same "the trail's unit" "$(guest 'journalctl -q -b -o json PSI_EVENT=lookup PSI_UID=$(id -u anna)' | jq -r 'select(.PSI_OUTCOME == "ok").PSI_UNIT')" of-anna-lookup.service
 same 'denials for psid' "$(guest 'journalctl -q -b -u psid -u "psid-creds@*" -o cat | grep -ci "permission denied"' || true)" 0
-# The profile is the restriction: the same program under it cannot read other files.
-try() { guest "systemd-run -q --wait -p AppArmorProfile=$1 -p StandardError=file:/root/said $2 2>/dev/null" && echo 0 || echo $?; }
-guest 'printf "[cache]\n" >/root/config.toml; printf "[cache]\n" >/etc/psi/other.toml'
-same "psid reads a config of its directory" "$(try psid '/usr/bin/psid --config /etc/psi/other.toml check')" 0
-[ "$(try psid '/usr/bin/psid --config /root/config.toml check')" != 0 ] || bad 'psid read a file of root'
-ok "psid does not read root's files: $(guest 'cat /root/said')"
-[ "$(try psid-creds '/usr/bin/psid --config /etc/psi/config.toml check')" != 0 ] || bad 'the helper read the config'
-ok 'the helper does not read the config'
+# The profile is the restriction: the same program and user without it can read any other file that all may read.
+# PROFILE FILE: the status of `psid check`.
+try() { guest "systemd-run -q --wait -p User=psi -p AppArmorProfile=$1 -p StandardError=file:/run/psid/said /usr/bin/psid --config $2 check >/dev/null 2>&1" && echo 0 || echo $?; }
+guest 'for file in /etc/psi/other.toml /opt/config.toml; do printf "[cache]\nbackend = \"tpm\"\n" >$file; chmod 644 $file; done'
+same "psid reads a config of its directory" "$(try psid /etc/psi/other.toml)" 0
+same 'without the profile it reads another file' "$(try '' /opt/config.toml)" 0
+for profile in psid psid-creds; do
+    [ "$(try $profile /opt/config.toml)" != 0 ] || bad "$profile reads another file"
+    said=$(guest 'cat /run/psid/said')
+    [[ $said == *'/opt/config.toml'*'ermission denied'* ]] || bad "$profile: $said"
+    ok "$profile does not read another file: $said"
+done
 "$vm" reboot
 same 'after a reboot' "$(label)" 'psid (enforce)'
 same 'the literal' "$(guest "SECRET_ID=$id psi-driver lookup")" sealed
