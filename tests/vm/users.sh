@@ -169,6 +169,8 @@ printf '\n| kind of try | users | tries | answers | with something of others | u
 [ -z "${failed:-}" ] || bad "tries: $(cat "$work"/*.counts | jq -c 'select(.wrong)' | cut -c1-600; tail -n 3 "$work"/web*.err)"
 same 'kinds of tries' "$(wc -l <<<"$summary")" 17
 
+peak=$(guest 'systemctl show psid -P MemoryPeak')
+ok "psid's peak of memory during the tries: $((peak / 1048576)) MiB"
 for user in root "${users[@]}"; do
     for secret in "$(unit_of "$user")--TOKEN" literal; do
         id=$(as "$user" "podman secret inspect -f '{{.ID}}' $secret")
