@@ -65,6 +65,38 @@ fn version_2_literal_opens() {
     assert_eq!(instance.driver(&["lookup"]).id(id).text(), text(&expected["literal"]["value"]));
 }
 
+/// Registrations of users, which another program than psid wrote by the formats' descriptions.
+#[test]
+fn registrations_of_users_open_for_their_owner_and_root_only() {
+    let expected = json("expected.json");
+    let instance = instance_of_the_vectors(&expected);
+    fs::create_dir(instance.state().join("secrets")).unwrap();
+    let literal = &expected["users_literal"];
+    let reference = &expected["users_reference"];
+    let [id, of_reference] = [text(&literal["id"]), text(&reference["id"])];
+    for (file, id) in [("users-literal-v2-tpm.enc", id), ("reference-2", of_reference)] {
+        fs::copy(vector(file), instance.state().join("secrets").join(id)).unwrap();
+    }
+    fs::copy(vector("cache-v2-tpm.enc"), instance.cache()).unwrap();
+    let uid = u32::try_from(literal["uid"].as_u64().unwrap()).unwrap();
+    let config = fs::read_to_string(instance.config()).unwrap();
+    let workloads = [(uid, "one"), (uid + 1, "two")].map(|(uid, name)| {
+        format!(
+            "[workloads.{name}]\nprovider = \"infisical\"\nuser = {uid}\n\
+             secrets = [{{ project = \"myproject\", path = \"/myapp\" }}]\n"
+        )
+    });
+    fs::write(instance.config(), config + &workloads.concat()).unwrap();
+    let _psid = instance.psid().with_users_socket(&instance).start();
+    let values = [(id, text(&literal["value"])), (of_reference, "db.example")];
+    for (id, value) in values {
+        let lookup = || instance.driver(&["lookup"]).id(id);
+        assert_eq!(lookup().text(), value);
+        assert_eq!(lookup().user(&instance, uid, uid).text(), value);
+        lookup().user(&instance, uid + 1, uid + 1).fails(66);
+    }
+}
+
 /// Each bad file is named by its fault and has psid's message.
 #[test]
 fn malformed_caches_are_set_aside_with_their_message() {

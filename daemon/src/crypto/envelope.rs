@@ -7,8 +7,12 @@
 //! ```
 //!
 //! All bytes before the ciphertext are authenticated with it, and so is the id of a literal, so that one file cannot
-//! stand for another. The uid is not encrypted, so that psid knows whose a literal is while no key is open; a changed one
-//! opens with no key. The wrapped-key header is empty for tpm.
+//! stand for another. The wrapped-key header is empty for tpm.
+//!
+//! The uid is authenticated and not encrypted: a file with another uid does not open. psid must know the owner while no
+//! key is open, as in a lockout of the TPM. The owner's lookup then fails with that cause, another user's as one of an
+//! unknown id; with an encrypted uid both would get the same answer, a wrong one for one of them. A uid is no secret. A
+//! psid that does not know `PSIU` refuses the file, and does not take it for root's.
 
 use psi_common::{BackendTag, CacheHeader, NotACache, SecretBytes};
 
@@ -206,9 +210,12 @@ impl<'a> AadContext<'a> {
 
     /// What the file of a literal claims to hold.
     pub(crate) fn of_literal(id: &'a str, file: &[u8]) -> Self {
-        let rest = file.strip_prefix(MAGIC_USERS_LITERAL);
-        let uid = rest.and_then(|rest| rest.get(CacheHeader::LEN - MAGIC_LEN..)?.first_chunk());
-        Self::literal(id, uid.map(|uid| u32::from_be_bytes(*uid)))
+        if !file.starts_with(MAGIC_USERS_LITERAL) {
+            return Self::Literal(id);
+        }
+        // A file that ends before its uid is root's.
+        let uid = file.get(CacheHeader::LEN..).and_then(|rest| rest.first_chunk());
+        Self::UsersLiteral(id, uid.map_or(0, |uid| u32::from_be_bytes(*uid)))
     }
 
     /// The user whose literal it is.
@@ -263,6 +270,8 @@ mod tests {
     use proptest::prelude::*;
 
     const ID: &str = "0123456789abcdef012345678";
+    const CONTENTS: [AadContext<'_>; 3] =
+        [AadContext::Cache, AadContext::Literal(ID), AadContext::UsersLiteral(ID, 1_000)];
 
     fn aead(byte: u8) -> Aead {
         Aead::new(&DataKey::from_secret(&SecretBytes::new(vec![byte; 32])).unwrap())
@@ -288,14 +297,14 @@ mod tests {
     proptest! {
         #[test]
         fn open_returns_what_was_sealed(text in prop::collection::vec(any::<u8>(), 0..100)) {
-            for content in [AadContext::Cache, AadContext::Literal(ID)] {
+            for content in CONTENTS {
                 prop_assert_eq!(open(content, &sealed(content, &text)), Ok(text.clone()));
             }
         }
 
         #[test]
         fn open_rejects_any_flipped_bit(text in prop::collection::vec(any::<u8>(), 0..40), at in any::<prop::sample::Index>(), bit in 0..8u8) {
-            for content in [AadContext::Cache, AadContext::Literal(ID)] {
+            for content in CONTENTS {
                 let mut file = sealed(content, &text);
                 let at = at.index(file.len());
                 file[at] ^= 1u8 << bit;
@@ -305,7 +314,7 @@ mod tests {
 
         #[test]
         fn open_rejects_any_truncation(text in prop::collection::vec(any::<u8>(), 0..40), at in any::<prop::sample::Index>()) {
-            for content in [AadContext::Cache, AadContext::Literal(ID)] {
+            for content in CONTENTS {
                 let file = sealed(content, &text);
                 prop_assert!(open(content, &file[..at.index(file.len())]).is_err());
             }
@@ -315,7 +324,11 @@ mod tests {
         fn parse_never_panics(file in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = open(AadContext::Cache, &file);
             let _ = open(AadContext::Cache, &[b"PSIC\x02\x01".as_slice(), &file].concat());
-            let _ = open(AadContext::Literal(ID), &[b"PSIL\x02\x01".as_slice(), &file].concat());
+            for magic in [b"PSIL\x02\x01", b"PSIU\x02\x01"] {
+                let file = [magic.as_slice(), &file].concat();
+                let _ = open(AadContext::of_literal(ID, &file), &file);
+                let _ = wrapped_key_header(&file);
+            }
         }
     }
 
@@ -328,6 +341,31 @@ mod tests {
         let mut disguised = file.clone();
         disguised[..MAGIC_LEN].copy_from_slice(b"PSIC");
         assert_eq!(open(AadContext::Cache, &disguised), Err(EnvelopeError::NotAuthentic));
+    }
+
+    #[test]
+    fn users_literal_opens_for_its_owner_only_and_names_it_without_a_key() {
+        let content = AadContext::UsersLiteral(ID, 1_000);
+        let file = sealed(content, b"text");
+        assert_eq!(AadContext::of_literal(ID, &file).owner(), Some(1_000));
+        assert_eq!(wrapped_key_header(&file), Some(wrapped_key(b"wrapped")));
+        assert_eq!(
+            open(AadContext::UsersLiteral(ID, 1_001), &file),
+            Err(EnvelopeError::NotAuthentic)
+        );
+        let mut of_another = file.clone();
+        of_another[CacheHeader::LEN + 3] ^= 1;
+        let claimed = AadContext::of_literal(ID, &of_another);
+        assert_eq!(claimed.owner(), Some(1_001));
+        assert_eq!(open(claimed, &of_another), Err(EnvelopeError::NotAuthentic));
+        // As root's, with and without the uid.
+        for rest in [&file[MAGIC_LEN..], &[&file[MAGIC_LEN..6], &file[10..]].concat()] {
+            let roots = [MAGIC_LITERAL, rest].concat();
+            assert!(open(AadContext::of_literal(ID, &roots), &roots).is_err());
+        }
+        let truncated = AadContext::of_literal(ID, &file[..8]);
+        assert_eq!(truncated.owner(), Some(0));
+        assert_eq!(open(truncated, &file[..8]), Err(EnvelopeError::Truncated));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The operating system: files, descriptors, clocks, limits, memory, tasks, the process of a peer, the service
 //! manager and the log.
 
+mod cgroup_id;
 pub(crate) mod clock;
 pub(crate) mod descriptor;
 pub(crate) mod files;

@@ -1,25 +1,36 @@
 //! The process at the other end of a unix socket, and its systemd unit.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
+use parking_lot::Mutex;
 
-use super::unit_of_cgroup::unit_of_cgroup;
+use super::cgroup_id::cgroup_id;
+use super::unit_of_cgroup::{is_of_unified, unit_of_cgroup};
 
 /// The longest `/proc/PID/cgroup` that is read: a path and the lines of version 1's hierarchies.
 const MAX_CGROUP: usize = 4_096;
+/// Control groups whose units are known. Beyond it all are forgotten, and read again.
+const MAX_KNOWN: usize = 1_024;
+
+/// The units of control groups by the groups' ids, which are the host's.
+static KNOWN_UNITS: LazyLock<Mutex<HashMap<u64, Unit>>> = LazyLock::new(Mutex::default);
+
+/// A unit; none for a process that is in none.
+type Unit = Option<Arc<str>>;
 
 /// The process that connected. Its unit is a hint for people: a process may fork, and hand its connection on.
 pub(crate) struct PeerProcess {
     pid: Option<i32>,
     handle: Handle,
     /// Read once, at the first call that needs it.
-    unit: OnceLock<Option<Arc<str>>>,
+    unit: OnceLock<Unit>,
 }
 
 /// What keeps the pid from naming another process.
@@ -44,23 +55,46 @@ impl PeerProcess {
     }
 
     /// The unit in whose control group the process is. None if it is in none, has ended, or may not be read.
-    pub(crate) fn unit(&self) -> Option<Arc<str>> {
+    pub(crate) fn unit(&self) -> Unit {
         self.unit.get_or_init(|| self.read_unit()).clone()
     }
 
-    fn read_unit(&self) -> Option<Arc<str>> {
-        let text = read_cgroup(self.pid?)?;
-        // The pid named the process while the file was read only if the process is still there.
-        let is_there = match &self.handle {
-            Handle::PidFd(pidfd) => !has_ended(pidfd),
-            Handle::Unsupported => true,
-            Handle::Gone => false,
+    fn read_unit(&self) -> Unit {
+        let pid = self.pid?;
+        let pidfd = match &self.handle {
+            Handle::PidFd(pidfd) => pidfd,
+            Handle::Unsupported => return unit_of(&read_cgroup(pid)?),
+            Handle::Gone => return None,
         };
-        if !is_there {
+        let group = cgroup_id(pidfd);
+        if let Some(known) = group.and_then(|group| KNOWN_UNITS.lock().get(&group).cloned()) {
+            return known;
+        }
+        let text = read_cgroup(pid)?;
+        // The pid named the process while the file was read only if the process is still there.
+        if has_ended(pidfd) {
             return None;
         }
-        unit_of_cgroup(&text).map(Arc::from)
+        let unit = unit_of(&text);
+        // Not if the process moved meanwhile.
+        if group == cgroup_id(pidfd) && is_of_unified(&text) {
+            note(group, &unit);
+        }
+        unit
     }
+}
+
+fn note(group: Option<u64>, unit: &Unit) {
+    let Some(group) = group else { return };
+    let mut known = KNOWN_UNITS.lock();
+    if known.len() >= MAX_KNOWN {
+        known.clear();
+    }
+    known.insert(group, unit.clone());
+}
+
+fn unit_of(text: &str) -> Unit {
+    unit_of_cgroup(text).map(Arc::from)
 }
 
 /// By one read: procfs writes the whole text at once.
@@ -103,6 +137,23 @@ mod tests {
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
         let process = PeerProcess::of(&ours, Some(pid_of(&ours)));
         assert_eq!(process.unit().as_deref(), unit_of_cgroup(&own).as_deref());
+    }
+
+    /// The group's id finds the unit of a later process of the same group.
+    #[test]
+    fn known_group_is_not_read_again_and_few_are_known() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let process = PeerProcess::of(&ours, Some(pid_of(&ours)));
+        let Handle::PidFd(pidfd) = &process.handle else { panic!("the kernel is older than 6.5") };
+        let group = cgroup_id(pidfd).expect("the kernel is older than 6.13");
+        let text = read_cgroup(pid_of(&ours)).unwrap();
+        assert_eq!(process.read_unit(), unit_of(&text));
+        let known = KNOWN_UNITS.lock().get(&group).cloned();
+        assert_eq!(known, is_of_unified(&text).then(|| unit_of(&text)));
+        for group in 0..3 * MAX_KNOWN as u64 {
+            note(Some(u64::MAX - group), &None);
+        }
+        assert!(KNOWN_UNITS.lock().len() <= MAX_KNOWN);
     }
 
     /// A reused pid names nobody else: once the process has ended, its pid is not looked at.

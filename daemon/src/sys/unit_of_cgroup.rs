@@ -8,11 +8,24 @@ use psi_common::check;
 /// The first part of the path that is no slice is the unit: systemd makes the groups down to it, and what is below it
 /// may be made, and named, by the unit's own processes.
 pub(crate) fn unit_of_cgroup(text: &str) -> Option<String> {
+    let [unified, named] = paths(text);
+    unified.and_then(unit_of_path).or_else(|| named.and_then(unit_of_path))
+}
+
+/// Whether the process' group in the unified hierarchy alone decides the unit. Not on a host with version 1's
+/// hierarchies, where all processes may be in one group of the unified one.
+pub(crate) fn is_of_unified(text: &str) -> bool {
+    let [unified, named] = paths(text);
+    unified.is_some_and(|path| named.is_none() || unit_of_path(path).is_some())
+}
+
+/// The paths of the group in the unified hierarchy and in systemd's own one of version 1.
+fn paths(text: &str) -> [Option<&str>; 2] {
     // A part that does not end with a newline was cut.
     let lines = || text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
     let unified = lines().find_map(|line| line.strip_prefix("0::"));
     let named = lines().find_map(|line| line.split_once(":name=systemd:").map(|(_, path)| path));
-    unified.and_then(unit_of_path).or_else(|| named.and_then(unit_of_path))
+    [unified, named]
 }
 
 fn unit_of_path(path: &str) -> Option<String> {
@@ -100,6 +113,10 @@ mod tests {
     fn hybrid_hierarchies_are_read_and_a_cut_text_is_not() {
         let text = "9:pids:/system.slice\n1:name=systemd:/system.slice/web.service\n0::/\n";
         assert_eq!(unit_of_cgroup(text).as_deref(), Some("web.service"));
+        assert!(!is_of_unified(text) && !is_of_unified("") && !is_of_unified("0::/"));
+        for text in ["0::/\n", "1:name=systemd:/a.service\n0::/system.slice/web.service\n"] {
+            assert!(is_of_unified(text), "{text}");
+        }
         assert_eq!(unit_of_cgroup("0::/system.slice/web.service"), None);
         assert_eq!(unit_of_cgroup(""), None);
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use crate::model::clock::BootInstant;
 
 /// The span for which a user's records are counted.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -27,25 +27,25 @@ pub(super) struct Budgets {
 /// The records of one user since `began`.
 #[derive(Clone, Copy)]
 struct Window {
-    began: Instant,
+    began: BootInstant,
     records: u32,
     refusals: u32,
     left_out: u64,
 }
 
 impl Window {
-    fn new(began: Instant) -> Self {
+    fn new(began: BootInstant) -> Self {
         Self { began, records: 0, refusals: 0, left_out: 0 }
     }
 
-    fn is_over(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.began) >= WINDOW
+    fn is_over(&self, now: BootInstant) -> bool {
+        self.began.age(now) >= WINDOW
     }
 }
 
 impl Budgets {
     /// Whether a record may be written; it is counted if so.
-    pub(super) fn allow(&mut self, uid: Option<u32>, is_refusal: bool, now: Instant) -> bool {
+    pub(super) fn allow(&mut self, uid: Option<u32>, is_refusal: bool, now: BootInstant) -> bool {
         let of_all = self.refusals.get_or_insert_with(|| Window::new(now));
         if of_all.is_over(now) {
             *of_all = Window::new(now);
@@ -66,12 +66,12 @@ impl Budgets {
     }
 
     /// Counts a record that was left out.
-    pub(super) fn leave_out(&mut self, uid: Option<u32>, now: Instant) {
+    pub(super) fn leave_out(&mut self, uid: Option<u32>, now: BootInstant) {
         self.window(uid, now).left_out += 1;
     }
 
     /// What a user's last window left out, if it is over.
-    pub(super) fn take_left_out_of(&mut self, uid: Option<u32>, now: Instant) -> Option<u64> {
+    pub(super) fn take_left_out_of(&mut self, uid: Option<u32>, now: BootInstant) -> Option<u64> {
         let window = self.users.get_mut(&uid).filter(|window| window.is_over(now))?;
         let left_out = window.left_out;
         *window = Window::new(now);
@@ -79,7 +79,7 @@ impl Budgets {
     }
 
     /// What the windows that are over left out, by user; users without a running window are forgotten.
-    pub(super) fn take_left_out(&mut self, now: Instant) -> Vec<(Option<u32>, u64)> {
+    pub(super) fn take_left_out(&mut self, now: BootInstant) -> Vec<(Option<u32>, u64)> {
         let over: Vec<_> = self.users.extract_if(|_, window| window.is_over(now)).collect();
         let over = over.into_iter().map(|(uid, window)| (uid, window.left_out));
         let others = self.others.take_if(|window| window.is_over(now));
@@ -87,7 +87,12 @@ impl Budgets {
         over.filter(|(_, left_out)| *left_out > 0).collect()
     }
 
-    fn window(&mut self, uid: Option<u32>, now: Instant) -> &mut Window {
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.users.len()
+    }
+
+    fn window(&mut self, uid: Option<u32>, now: BootInstant) -> &mut Window {
         let is_counted = self.users.len() < MAX_USERS || self.users.contains_key(&uid);
         let window = if is_counted {
             self.users.entry(uid).or_insert_with(|| Window::new(now))
@@ -105,38 +110,44 @@ impl Budgets {
 mod tests {
     use super::*;
 
-    fn allowed(budgets: &mut Budgets, uid: u32, is_refusal: bool, now: Instant, tries: u32) -> u32 {
+    fn allowed(
+        budgets: &mut Budgets,
+        uid: u32,
+        is_refusal: bool,
+        now: BootInstant,
+        tries: u32,
+    ) -> u32 {
         let mut allow = || budgets.allow(Some(uid), is_refusal, now);
         (0..tries).map(|_| u32::from(allow())).sum()
     }
 
     #[test]
     fn user_has_a_number_of_records_and_refusals_a_minute() {
-        let (mut budgets, now) = (Budgets::default(), Instant::now());
+        let (mut budgets, now) = (Budgets::default(), BootInstant::at(WINDOW));
         assert_eq!(allowed(&mut budgets, 7, true, now, 1_000), MAX_REFUSALS);
         assert_eq!(allowed(&mut budgets, 7, false, now, 1_000), MAX_RECORDS - MAX_REFUSALS);
         assert_eq!(allowed(&mut budgets, 8, false, now, 1_000), MAX_RECORDS);
-        let later = now + WINDOW;
+        let later = now.after(WINDOW);
         assert_eq!(allowed(&mut budgets, 7, true, later, 1_000), MAX_REFUSALS);
     }
 
     #[test]
     fn left_out_records_are_reported_once_their_minute_is_over() {
-        let (mut budgets, now) = (Budgets::default(), Instant::now());
+        let (mut budgets, now) = (Budgets::default(), BootInstant::at(WINDOW));
         budgets.leave_out(Some(7), now);
         budgets.leave_out(Some(7), now);
         assert_eq!(budgets.take_left_out_of(Some(7), now), None);
         assert_eq!(budgets.take_left_out(now), []);
-        assert_eq!(budgets.take_left_out_of(Some(7), now + WINDOW), Some(2));
+        assert_eq!(budgets.take_left_out_of(Some(7), now.after(WINDOW)), Some(2));
         budgets.leave_out(Some(7), now);
-        assert_eq!(budgets.take_left_out(now + 2 * WINDOW), [(Some(7), 1)]);
-        assert_eq!(budgets.take_left_out(now + 2 * WINDOW), []);
+        assert_eq!(budgets.take_left_out(now.after(2 * WINDOW)), [(Some(7), 1)]);
+        assert_eq!(budgets.take_left_out(now.after(2 * WINDOW)), []);
         assert!(budgets.users.is_empty());
     }
 
     #[test]
     fn many_users_share_bounded_memory_and_bounded_refusals() {
-        let (mut budgets, now) = (Budgets::default(), Instant::now());
+        let (mut budgets, now) = (Budgets::default(), BootInstant::at(WINDOW));
         let refusals: u32 = (0..100_000).map(|uid| allowed(&mut budgets, uid, true, now, 1)).sum();
         assert_eq!(refusals, MAX_REFUSALS_OF_ALL);
         let lookups: u32 = (0..100_000).map(|uid| allowed(&mut budgets, uid, false, now, 1)).sum();

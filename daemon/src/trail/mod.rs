@@ -50,7 +50,7 @@ pub(crate) struct LastUse {
     pub(crate) at: Timestamp,
     /// The user, from the kernel.
     pub(crate) uid: u32,
-    /// The unit of the calling process, a hint.
+    /// The unit of the calling process, a hint. A health check keeps the one of the lookup before it.
     pub(crate) unit: Option<Arc<str>>,
 }
 
@@ -96,11 +96,12 @@ impl Trail {
         if let (true, TrailSubject::Id(id), Some(uid)) =
             (used.is_served(), &used.secret, used.actor.uid)
         {
-            let unit = used.actor.unit.clone();
-            state.last_uses.insert(*id, LastUse { at: now.wall, uid, unit });
+            state.note_last_use(*id, uid, used, now.wall);
         }
-        if state.seen.is_first(used) {
-            state.record(used.record(), now);
+        if let Some(lookup) = state.seen.first(used)
+            && !state.record(used.record(), now)
+        {
+            state.seen.forget(lookup);
         }
     }
 
@@ -129,7 +130,7 @@ impl Trail {
     /// Records what was left out in the minutes that are over.
     pub(crate) fn report_left_out(&self, now: Now) {
         let mut state = self.state.lock();
-        for (uid, count) in state.budgets.take_left_out(now.mono) {
+        for (uid, count) in state.budgets.take_left_out(now.boot) {
             state.send(Record::left_out(uid, count));
         }
     }
@@ -143,15 +144,28 @@ impl Trail {
 }
 
 impl State {
-    fn record(&mut self, record: Record, now: Now) {
-        let (uid, is_refusal, now) = (record.actor.uid, record.is_refusal(), now.mono);
+    fn note_last_use(&mut self, id: SecretId, uid: u32, used: &Use<'_>, at: Timestamp) {
+        let known = self.last_uses.get(&id).filter(|last| last.uid == uid);
+        let unit = match known {
+            // The container that it checks was started by the unit before.
+            Some(last) if used.actor.is_health_check() => last.unit.clone(),
+            _ => used.actor.unit.clone(),
+        };
+        self.last_uses.insert(id, LastUse { at, uid, unit });
+    }
+
+    /// Whether the record is written, and not left out.
+    fn record(&mut self, record: Record, now: Now) -> bool {
+        let (uid, is_refusal, now) = (record.actor.uid, record.is_refusal(), now.boot);
         if let Some(count) = self.budgets.take_left_out_of(uid, now) {
             self.send(Record::left_out(uid, count));
         }
-        if !self.budgets.allow(uid, is_refusal, now) || !self.send(record) {
+        let is_sent = self.budgets.allow(uid, is_refusal, now) && self.send(record);
+        if !is_sent {
             self.budgets.leave_out(uid, now);
             self.totals.left_out += 1;
         }
+        is_sent
     }
 
     fn send(&mut self, record: Record) -> bool {

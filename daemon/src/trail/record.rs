@@ -9,6 +9,8 @@ use crate::lookup::ValueVersion;
 
 /// The longest name of a record's subject: a reference may be as long as a request.
 const MAX_NAME: usize = 256;
+/// The length of podman's id of a container, in hexadecimal digits.
+const CONTAINER_ID: usize = 64;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +86,22 @@ pub(crate) struct Use<'a> {
     /// The value, by its version; none if there was none.
     pub(crate) version: Option<ValueVersion<'a>>,
     pub(crate) outcome: &'static str,
+}
+
+impl Actor {
+    /// Whether it is podman's health check of a container: the transient service `CONTAINER-RANDOM.service`, new with
+    /// each start of the container.
+    pub(super) fn is_health_check(&self) -> bool {
+        let Some(name) = self.unit.as_deref().and_then(|unit| unit.strip_suffix(".service")) else {
+            return false;
+        };
+        // In a user's manager, it follows that manager's own unit.
+        let name = name.rsplit_once('/').map_or(name, |(_, name)| name);
+        let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        name.split_once('-').is_some_and(|(id, random)| {
+            id.len() == CONTAINER_ID && is_hex(id) && !random.is_empty() && is_hex(random)
+        })
+    }
 }
 
 impl Use<'_> {

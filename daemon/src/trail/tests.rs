@@ -74,6 +74,61 @@ fn last_use_is_the_last_answered_lookup_and_goes_with_the_registration() {
     assert!(trail.last_uses().is_empty());
 }
 
+/// The boot of a host with many containers.
+#[test]
+fn lookup_that_was_left_out_is_recorded_by_a_later_one() {
+    let (trail, now) = (Trail::start(|_| None), clock::now());
+    let a = TrailSubject::Id(id('a'));
+    let look_up = |now| {
+        for number in 0..1_000 {
+            trail.used(&lookup(&a, 0, &format!("web-{number}.service"), 1), now);
+        }
+        trail.totals()
+    };
+    assert_eq!(look_up(now).left_out, 400);
+    let later = Now { boot: now.boot.after(Duration::from_secs(60)), ..now };
+    // With the record of what was left out.
+    assert_eq!((look_up(later).recorded, look_up(later).left_out), (1_001, 400));
+}
+
+/// Podman's health checks look each secret up again, in a new unit with each start of the container.
+#[test]
+fn health_checks_of_a_user_are_one_unit_and_keep_the_unit_of_the_last_use() {
+    let a = TrailSubject::Id(id('a'));
+    let (trail, now) = (Trail::start(|_| None), clock::now());
+    let check = |byte: u8| format!("{}-{byte:x}.service", format!("{byte:02x}").repeat(32));
+    trail.used(&lookup(&a, 0, "web.service", 1), now);
+    for byte in 1..100 {
+        trail.used(&lookup(&a, 0, &check(byte), 1), now);
+    }
+    assert_eq!(trail.totals().recorded, 2);
+    assert_eq!(trail.last_uses()[&id('a')].unit.as_deref(), Some("web.service"));
+    trail.used(&lookup(&a, 7, &format!("user@7.service/{}", check(1)), 1), now);
+    assert_eq!(trail.totals().recorded, 3);
+    assert_eq!(trail.last_uses()[&id('a')].uid, 7);
+    for unit in ["web.service", "5f-6c.service", &check(1).replace("service", "scope"), "-.service"]
+    {
+        assert!(!actor(0, unit).is_health_check(), "{unit}");
+    }
+}
+
+/// A user has 65,536 subordinate uids, and can make each unit.
+#[test]
+fn lookups_by_many_users_and_units_use_bounded_memory() {
+    let (trail, now) = (Trail::start(|_| None), clock::now());
+    let a = TrailSubject::Id(id('a'));
+    for uid in 0..100_000 {
+        trail.used(&lookup(&a, uid, &format!("unit-{uid}.service"), 1), now);
+        let refused = Record::refusal(actor(uid, "x.service"), "Lookup", TrailSubject::None);
+        trail.record(refused, now);
+    }
+    let state = trail.state.lock();
+    assert_eq!(state.last_uses.len(), 1);
+    assert!(state.seen.len() <= 65_536, "{}", state.seen.len());
+    assert!(state.budgets.len() <= 1_024, "{}", state.budgets.len());
+    assert!(state.totals.left_out > 190_000, "{:?}", state.totals);
+}
+
 /// A journal that does not read must not hold up a lookup, nor fill the memory.
 #[test]
 fn stalled_journal_leaves_records_out_and_counts_them() {
@@ -95,7 +150,7 @@ fn stalled_journal_leaves_records_out_and_counts_them() {
     assert!(totals.left_out >= total - MAX_WAITING as u64 - 2, "{totals:?}");
     drop(release);
     trail.close();
-    trail.report_left_out(Now { mono: start.mono + Duration::from_secs(60), ..start });
+    trail.report_left_out(Now { boot: start.boot.after(Duration::from_secs(60)), ..start });
 }
 
 #[test]

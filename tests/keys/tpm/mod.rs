@@ -5,6 +5,7 @@ mod helper;
 mod init;
 mod keys;
 mod lockout;
+mod owners;
 mod unseal;
 
 use psi_harness::{Driver, FakeInfisical, Instance, Start, Tpm, id};

@@ -17,17 +17,20 @@ use crate::{Body, assert_words, choice, fixture};
 /// The id of the vectors' literal.
 const ID: &str = "0f1e2d3c4b5a69788796a5b4c";
 const ID_LEN: usize = ID.len();
+/// The user of the vectors' literal of a user.
+const UID: u32 = 1_000;
 const CONTENTS: [AadContext<'_>; 3] =
-    [AadContext::Cache, AadContext::Literal(ID), AadContext::UsersLiteral(ID, 1_000)];
+    [AadContext::Cache, AadContext::Literal(ID), AadContext::UsersLiteral(ID, UID)];
 
 /// 0: a payload that is sealed correctly. 1: a wrapped-key header before a valid body. 2: a file under
-/// another id. Anything else is a file itself: those begin with a P.
+/// another id. 3: a user's file under another uid. Anything else is a file itself: those begin with a P.
 pub(crate) fn open() -> Body {
     let sealed = Sealed { keyring: keyring(Vec::new()), known: crate::vectors() };
     Box::new(move |input| match choice(input) {
         (0, plaintext) => behind_a_good_seal(&sealed.keyring, plaintext),
         (1, wrapped) => with_wrapped_key(wrapped),
         (2, rest) => sealed.under_another_id(rest),
+        (3, rest) => sealed.under_another_uid(rest),
         _ => sealed.file(input),
     })
 }
@@ -58,8 +61,20 @@ impl Sealed {
     fn under_another_id(&self, rest: &[u8]) {
         let Some((id, file)) = rest.split_at_checked(ID_LEN) else { return };
         let id = String::from_utf8_lossy(id);
-        let opened = self.check(AadContext::Literal(&id), file);
-        assert!(!opened || id == ID, "the literal of {ID} opens as {id}");
+        for content in [AadContext::Literal(&id), AadContext::UsersLiteral(&id, UID)] {
+            let opened = self.check(content, file);
+            assert!(!opened || id == ID, "the literal of {ID} opens as {id}");
+        }
+    }
+
+    /// A user's literal is no other user's, and not root's.
+    fn under_another_uid(&self, rest: &[u8]) {
+        let Some((uid, file)) = rest.split_first_chunk() else { return };
+        let uid = u32::from_be_bytes(*uid);
+        let opened = self.check(AadContext::UsersLiteral(ID, uid), file);
+        assert!(!opened || uid == UID, "the literal of {UID} opens as the one of {uid}");
+        let in_place = [&file[..file.len().min(6)], &rest[..4], file.get(10..).unwrap_or_default()];
+        self.check(AadContext::UsersLiteral(ID, uid), &in_place.concat());
     }
 
     fn check(&self, content: AadContext<'_>, file: &[u8]) -> bool {

@@ -6,20 +6,23 @@ use sha2::{Digest, Sha256};
 
 use crate::{Body, assert_words, choice};
 
-/// The vectors' file, and the id that it was written for.
+/// The vectors' files, and the id that they were written for.
 const FILE: &[u8] = include_bytes!("../../../vectors/reference-1");
+const USERS_FILE: &[u8] = include_bytes!("../../../vectors/reference-2");
 const ID: &str = "0f1e2d3c4b5a69788796a5b4d";
 
-/// 0: a text to register, by root and by a user. 1: a version, a line end and a text, with a right checksum. Anything
-/// else: a file itself.
+/// 0: a text to register, by root and by a user. 1: a version, a line end and a text, with a right checksum. 2: a version
+/// and a uid, a line end and a text, with a right checksum. Anything else: a file itself.
 pub(crate) fn open() -> Body {
-    assert_eq!(ReferenceFile::parse(ID, FILE).unwrap().id, ID);
+    assert_eq!(ReferenceFile::parse(ID, FILE).unwrap().owner, None);
+    assert_eq!(ReferenceFile::parse(ID, USERS_FILE).unwrap().owner, Some(1_000));
     Box::new(move |input| match choice(input) {
         (0, text) => {
             registered(text, None);
             registered(text, Some(text.len() as u32));
         }
         (1, rest) => file(&with_checksum(rest)),
+        (2, rest) => file(&users_with_checksum(rest)),
         _ => file(input),
     })
 }
@@ -46,6 +49,19 @@ fn with_checksum(rest: &[u8]) -> Vec<u8> {
     }
     let sum = HEXLOWER.encode(&digest.finalize());
     [b"psi-reference ", version, b" ", ID.as_bytes(), b" ", sum.as_bytes(), b"\n", text].concat()
+}
+
+/// The first line has a version and a uid.
+fn users_with_checksum(rest: &[u8]) -> Vec<u8> {
+    let at = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
+    let (line, text) = (&rest[..at], rest.get(at + 1..).unwrap_or_default());
+    let blank = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
+    let (version, uid) = (&line[..blank], line.get(blank + 1..).unwrap_or_default());
+    let signed = [b"psi reference 2\0", ID.as_bytes(), b" ", uid, b" ", text].concat();
+    let sum = HEXLOWER.encode(&Sha256::digest(signed));
+    let parts: [&[u8]; 9] =
+        [b"psi-reference ", version, b" ", ID.as_bytes(), b" ", uid, b" ", sum.as_bytes(), b"\n"];
+    [&parts.concat(), text].concat()
 }
 
 /// A file that is read equals the one that would be written.
