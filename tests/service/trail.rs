@@ -8,6 +8,8 @@ use serde_json::json;
 
 use psi_harness::{Config, FakeInfisical, Instance, Outcome, Psid, id, is_readable, reference};
 
+use crate::rpc_table::call::{text, try_call};
+
 /// A uid without any right.
 const STRANGER: u32 = 12_345;
 
@@ -81,6 +83,12 @@ fn each_change_is_recorded() {
     let import = ["import", "env-file", "-", "--project", "myproject", "--path", "/myapp"];
     instance.driver(&import).stdin("NEW=1\n").ok();
     instance.driver(&[&import[..], &["--dry-run"]].concat()).stdin("NEWER=1\n").ok();
+    let repoint = [text(1, &id(1)), text(2, &reference("/myapp", "B"))].concat();
+    for (rpc, message) in [("Repoint", &repoint[..]), ("Plan", &[])] {
+        let rpc = format!("psi.v1.WorkloadAdmin/{rpc}");
+        let (status, _, message) = try_call(&instance.socket(), 0, &rpc, message).unwrap();
+        assert_eq!(status, 0, "{rpc}: {message}");
+    }
     instance.configure(&Config::of(&infisical).cache("max_stale = \"7d\""));
     psid.reload();
     // The same config again is no change.
@@ -95,6 +103,8 @@ fn each_change_is_recorded() {
         ("recovery-key", &["ok"]),
         ("drill", &["ok"]),
         ("import", &["ok"]),
+        ("repoint", &["ok"]),
+        ("setup", &["ok"]),
         ("config", &["ok", "malformed"]),
     ] {
         let found = records(&log, event);

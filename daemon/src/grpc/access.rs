@@ -188,7 +188,7 @@ where
             match limited(&connection, request).await {
                 Ok((call, request)) => {
                     let answer = service.call(request).await?;
-                    Ok(answer.map(|body| Body::new(AnswerBody { body, _call: call })))
+                    Ok(answer.map(|body| Body::new(AnswerBody::new(body, call))))
                 }
                 Err(status) => Ok(status.into_http()),
             }

@@ -24,7 +24,7 @@ impl RecordedCall {
 
     /// A call of a peer. Reads the caller's unit, for psi-driver ends right after the answer.
     pub(super) fn by(trail: &Arc<Trail>, peer: Option<&Peer>) -> Self {
-        let unit = peer.and_then(|peer| peer.process.unit());
+        let unit = peer.and_then(|peer| peer.process.as_ref()?.unit());
         let actor = Actor { uid: peer.map(|peer| peer.uid), unit };
         Self { trail: Arc::clone(trail), actor }
     }

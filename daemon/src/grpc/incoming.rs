@@ -1,6 +1,7 @@
 //! Accepted connections. Callers without permission share a few connections, and each user has a limited number, so that
-//! they cannot exhaust those of others. A connection is closed if the client does not send the HTTP/2 preface in time, does not answer
-//! pings, or does not read what it is sent.
+//! they cannot exhaust those of others. A connection is closed if the client does not send the HTTP/2 preface in time, does
+//! not answer pings, or does not read what it is sent. What a user sends is read at a limited rate: frames that cost psid
+//! more than the user, as pings do, must not delay root's lookups.
 
 use std::io;
 use std::pin::Pin;
@@ -19,6 +20,7 @@ use tonic::transport::server::Connected;
 use super::access::Authorizer;
 use super::limits::Limits;
 use super::peer::{Door, Peer};
+use super::rate::Pace;
 
 /// Concurrent connections of callers without permission.
 const MAX_UNAUTHENTICATED: usize = 8;
@@ -30,6 +32,12 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 const PREFACE: usize = 24;
 /// The pause after a failed accept, for example without free descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+/// The pause of the users' socket after some refused connections, and their number.
+const REFUSED_BACKOFF: Duration = Duration::from_millis(1);
+const REFUSED: u32 = 5;
+/// How often a connection that sends too much checks whether it may go on: the content of requests does not count, once
+/// psid knows that it is.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// One connection, and its share of the limit.
 pub(super) struct Connection {
@@ -45,16 +53,32 @@ pub(super) struct Connection {
     write_timer: Option<Timer>,
     /// The timer while a user's connection has no call.
     idle_timer: Option<Timer>,
+    /// How fast its bytes are read, unless it is root's or psid's own user's.
+    pace: Option<Arc<Pace>>,
+    /// The timer while nothing is read.
+    pause_timer: Option<Timer>,
 }
 
 type Timer = Pin<Box<Sleep>>;
 
+/// What a connection has of the limits; nothing if it is root's or psid's own user's.
+#[derive(Default)]
+struct Share {
+    /// Among callers without permission.
+    place: Option<OwnedSemaphorePermit>,
+    pace: Option<Arc<Pace>>,
+}
+
 impl Connection {
-    fn new(stream: UnixStream, peer: Peer, place: Option<OwnedSemaphorePermit>) -> Self {
+    fn new(stream: UnixStream, peer: Peer, share: Share) -> Self {
+        let Share { place, pace } = share;
+        let peer = peer.accepted(&stream);
         Self {
             stream,
             peer,
             _place: place,
+            pace,
+            pause_timer: None,
             received: 0,
             accepted: Instant::now(),
             preface_timer: None,
@@ -72,6 +96,29 @@ impl Connection {
             timer.as_mut().reset(until);
         }
         timer.as_mut().poll(context).is_ready()
+    }
+
+    /// Whether too much was received to read on now; if so, wakes the task later.
+    fn is_paused(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(pace) = &self.pace else { return false };
+        loop {
+            if let Some(timer) = &mut self.pause_timer
+                && timer.as_mut().poll(context).is_pending()
+            {
+                return true;
+            }
+            let pause = pace.pause(Instant::now());
+            if pause.is_zero() {
+                self.pause_timer = None;
+                return false;
+            }
+            self.pause_timer = Some(Box::pin(sleep_until(Instant::now() + pause.min(PAUSE))));
+        }
+    }
+
+    /// Whether a read must end the connection: it was idle for too long, or its preface is overdue.
+    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+        self.is_too_late(context) || self.is_idle(context)
     }
 
     /// Whether the preface is overdue; if not, wakes the task when it is.
@@ -110,27 +157,42 @@ pub(super) fn connections(
 ) -> ReceiverStream<io::Result<Connection>> {
     let (accepted, connections) = mpsc::channel(1);
     let unauthorized = Arc::new(Semaphore::new(MAX_UNAUTHENTICATED));
-    let limits = Limits::default();
+    let limits = Limits::new();
+    let share = move |peer: &mut Peer| {
+        if !authorizer.knows(peer) {
+            let place = Arc::clone(&unauthorized).try_acquire_owned().ok()?;
+            return Some(Share { place: Some(place), pace: Some(limits.pace_of_strangers()) });
+        }
+        if peer.is_admin() {
+            return Some(Share::default());
+        }
+        let connection = limits.connect(peer.uid)?;
+        let pace = Some(connection.pace());
+        peer.connection = Some(connection);
+        Some(Share { place: None, pace })
+    };
     tokio::spawn(async move {
+        let pause = async |span| drop(tokio::time::timeout(span, stop.cancelled()).await);
+        let mut refused = 0;
         loop {
             let stream = tokio::select! {
                 () = stop.cancelled() => return,
                 stream = listener.accept() => stream,
             };
             let Ok((stream, _)) = stream else {
-                let _ = tokio::time::timeout(ACCEPT_BACKOFF, stop.cancelled()).await;
+                pause(ACCEPT_BACKOFF).await;
                 continue;
             };
             let Some(mut peer) = Peer::of(&stream, door) else { continue };
-            let (mut place, mut has_place) = (None, true);
-            if !authorizer.knows(&peer) {
-                place = Arc::clone(&unauthorized).try_acquire_owned().ok();
-                has_place = place.is_some();
-            } else if !peer.is_admin() {
-                peer.connection = limits.connect(peer.uid);
-                has_place = peer.connection.is_some();
-            }
-            if has_place && accepted.send(Ok(Connection::new(stream, peer, place))).await.is_err() {
+            let Some(share) = share(&mut peer) else {
+                refused += 1;
+                if refused % REFUSED == 0 {
+                    pause(REFUSED_BACKOFF).await;
+                }
+                continue;
+            };
+            let connection = Connection::new(stream, peer, share);
+            if accepted.send(Ok(connection)).await.is_err() {
                 return;
             }
         }
@@ -154,13 +216,22 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
-        match Pin::new(&mut this.stream).poll_read(context, buffer) {
-            Poll::Pending if this.is_too_late(context) || this.is_idle(context) => {
-                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-            }
+        let read = match this.is_paused(context) {
+            true => Poll::Pending,
+            false => Pin::new(&mut this.stream).poll_read(context, buffer),
+        };
+        // A user's connection that never stops sending is over too.
+        if (read.is_pending() || this.pace.is_some()) && this.is_over(context) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        match read {
             Poll::Pending => Poll::Pending,
             Poll::Ready(result) => {
-                this.received = this.received.saturating_add(buffer.filled().len() - before);
+                let count = buffer.filled().len() - before;
+                this.received = this.received.saturating_add(count);
+                if let Some(pace) = &this.pace {
+                    pace.received(count);
+                }
                 if this.received >= PREFACE {
                     this.preface_timer = None;
                 }
@@ -212,7 +283,7 @@ mod tests {
     fn pair() -> (Connection, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let peer = Peer::of(&ours, Door::Admin).unwrap();
-        (Connection::new(ours, peer, None), theirs)
+        (Connection::new(ours, peer, Share::default()), theirs)
     }
 
     /// Whether the connection is closed after `first` was sent and nothing more.
@@ -240,6 +311,27 @@ mod tests {
         assert!(is_closed_after(b"").await);
         assert!(is_closed_after(&preface[..PREFACE - 1]).await);
         assert!(!is_closed_after(preface).await);
+    }
+
+    /// Pings each second do not keep a connection without a call, nor bytes that never end.
+    #[tokio::test(start_paused = true)]
+    async fn users_connection_that_never_stops_sending_is_read_slowly_and_then_closed() {
+        let (mut connection, mut theirs) = pair();
+        let users = Limits::new().connect(1).unwrap();
+        connection.pace = Some(users.pace());
+        connection.peer.connection = Some(users);
+        tokio::spawn(async move { while theirs.write_all(&[0; 1_024]).await.is_ok() {} });
+        let (start, mut received, mut buffer) = (Instant::now(), 0, [0; 8_192]);
+        let error = loop {
+            match connection.read(&mut buffer).await {
+                Ok(count) => received += count,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((error.kind(), start.elapsed().as_secs()), (io::ErrorKind::TimedOut, 10));
+        // At once, and in 10 s.
+        let most = (256 << 10) * 11;
+        assert!((most / 2..most + 65_536).contains(&received), "{received}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use psi_proto::Bytes;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 
-use super::limits::{Unfinished, UserCall};
+use super::limits::{CallsPlace, Unfinished, UserCall};
 
 /// How long a request may take to arrive.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -61,11 +61,29 @@ impl Body for LimitedBody {
     }
 }
 
-/// The body of an answer, with the call that it belongs to.
+/// The body of an answer, with the call that it belongs to. What it sends holds the call's place until it was sent: a
+/// client that does not read must not make psid keep any number of answers.
 pub(super) struct AnswerBody {
-    pub(super) body: tonic::body::Body,
-    /// Counts until the body is dropped.
-    pub(super) _call: UserCall,
+    body: tonic::body::Body,
+    call: UserCall,
+}
+
+/// A part of an answer.
+struct Held {
+    bytes: Bytes,
+    _place: CallsPlace,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl AnswerBody {
+    pub(super) fn new(body: tonic::body::Body, call: UserCall) -> Self {
+        Self { body, call }
+    }
 }
 
 impl Body for AnswerBody {
@@ -76,7 +94,14 @@ impl Body for AnswerBody {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(context)
+        let this = self.get_mut();
+        let place = || this.call.place();
+        let held = |bytes| Bytes::from_owner(Held { bytes, _place: place() });
+        let frame = Pin::new(&mut this.body).poll_frame(context);
+        match frame {
+            Poll::Ready(Some(frame)) => Poll::Ready(Some(frame.map(|frame| frame.map_data(held)))),
+            other => other,
+        }
     }
 
     fn is_end_stream(&self) -> bool {

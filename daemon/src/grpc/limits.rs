@@ -12,6 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tonic::Status;
 
+use super::rate::{Bucket, Pace, Rate};
+
 /// Concurrent connections of one user.
 const MAX_CONNECTIONS: usize = 16;
 /// Concurrent connections of all users.
@@ -31,19 +33,11 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 pub(super) const MAX_IDLE: Duration = Duration::from_secs(10);
 
 /// The limits of all users.
-#[derive(Default)]
 pub(super) struct Limits {
     users: Mutex<HashMap<u32, Arc<UserLimits>>>,
-    connections: Connections,
-}
-
-/// The connections of all users.
-struct Connections(Arc<Semaphore>);
-
-impl Default for Connections {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_ALL_CONNECTIONS)))
-    }
+    connections: Arc<Semaphore>,
+    bytes: Arc<Mutex<Bucket>>,
+    strangers: Arc<Pace>,
 }
 
 /// The limits of one user, and what the user uses now.
@@ -51,6 +45,8 @@ pub(super) struct UserLimits {
     connections: Arc<Semaphore>,
     calls: Arc<Semaphore>,
     unfinished: AtomicUsize,
+    pace: Arc<Pace>,
+    connects: Mutex<Bucket>,
     rate: Mutex<Bucket>,
     refreshes: Mutex<Bucket>,
 }
@@ -69,11 +65,14 @@ struct Activity {
     idle_since: Instant,
 }
 
-/// A call of a user, until its answer was sent.
+/// A call of a user, until its answer is complete.
 pub(super) struct UserCall {
     connection: Arc<UserConnection>,
-    _place: OwnedSemaphorePermit,
+    place: CallsPlace,
 }
+
+/// The place of a call among the user's, until its answer was sent.
+pub(super) type CallsPlace = Arc<OwnedSemaphorePermit>;
 
 /// Received bytes of a request, until it is complete.
 pub(super) struct Unfinished {
@@ -82,29 +81,45 @@ pub(super) struct Unfinished {
 }
 
 impl Limits {
+    pub(super) fn new() -> Self {
+        let bytes = Pace::of_all();
+        let strangers = Arc::new(Pace::new(&bytes));
+        let connections = Arc::new(Semaphore::new(MAX_ALL_CONNECTIONS));
+        Self { users: Mutex::default(), connections, bytes, strangers }
+    }
+
     /// A new connection of a user; none beyond the limits.
     pub(super) fn connect(&self, uid: u32) -> Option<Arc<UserConnection>> {
-        let limits = Arc::clone(self.users.lock().entry(uid).or_default());
+        let mut users = self.users.lock();
+        let limits = users.entry(uid).or_insert_with(|| Arc::new(UserLimits::new(&self.bytes)));
+        let limits = Arc::clone(limits);
+        drop(users);
+        limits.connects.lock().take(1.0, Duration::ZERO, Instant::now())?;
         let place = |semaphore: &Arc<Semaphore>| Arc::clone(semaphore).try_acquire_owned().ok();
-        let places = [place(&limits.connections)?, place(&self.connections.0)?];
+        let places = [place(&limits.connections)?, place(&self.connections)?];
         let activity = Mutex::new(Activity { calls: 0, idle_since: Instant::now() });
         Some(Arc::new(UserConnection { limits, activity, _places: places }))
     }
-}
 
-impl Default for UserLimits {
-    fn default() -> Self {
-        Self {
-            connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
-            calls: Arc::new(Semaphore::new(MAX_CALLS)),
-            unfinished: AtomicUsize::new(0),
-            rate: Mutex::new(Bucket::full(CALLS)),
-            refreshes: Mutex::new(Bucket::full(REFRESHES)),
-        }
+    /// The pace of callers that no workload names.
+    pub(super) fn pace_of_strangers(&self) -> Arc<Pace> {
+        Arc::clone(&self.strangers)
     }
 }
 
 impl UserLimits {
+    fn new(bytes: &Arc<Mutex<Bucket>>) -> Self {
+        Self {
+            connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            calls: Arc::new(Semaphore::new(MAX_CALLS)),
+            unfinished: AtomicUsize::new(0),
+            pace: Arc::new(Pace::new(bytes)),
+            connects: Mutex::new(Bucket::full(CALLS)),
+            rate: Mutex::new(Bucket::full(CALLS)),
+            refreshes: Mutex::new(Bucket::full(REFRESHES)),
+        }
+    }
+
     /// Waits until the user may make a call of this cost.
     pub(super) async fn wait_turn(&self, cost: u32) -> Result<(), Status> {
         let wait = self.rate.lock().take(f64::from(cost), MAX_WAIT, Instant::now());
@@ -132,19 +147,31 @@ impl UserLimits {
 }
 
 impl UserConnection {
+    /// How fast its bytes are read.
+    pub(super) fn pace(&self) -> Arc<Pace> {
+        Arc::clone(&self.limits.pace)
+    }
+
     /// Begins a call.
     pub(super) fn begin(self: &Arc<Self>) -> Result<UserCall, Status> {
         let Ok(place) = Arc::clone(&self.limits.calls).try_acquire_owned() else {
             return Err(exhausted("has too many calls at once", "wait for their answers"));
         };
         self.activity.lock().calls += 1;
-        Ok(UserCall { connection: Arc::clone(self), _place: place })
+        Ok(UserCall { connection: Arc::clone(self), place: Arc::new(place) })
     }
 
     /// When the connection is closed, unless a call begins.
     pub(super) fn idle_until(&self) -> Option<Instant> {
         let activity = self.activity.lock();
         (activity.calls == 0).then(|| activity.idle_since + MAX_IDLE)
+    }
+}
+
+impl UserCall {
+    /// Its place, which what is left of the answer holds too.
+    pub(super) fn place(&self) -> CallsPlace {
+        Arc::clone(&self.place)
     }
 }
 
@@ -166,6 +193,7 @@ impl Unfinished {
     pub(super) fn add(&mut self, bytes: usize) -> Result<(), Status> {
         let before = self.limits.unfinished.fetch_add(bytes, Ordering::Relaxed);
         self.bytes += bytes;
+        self.limits.pace.take_back(bytes);
         match before + bytes > MAX_UNFINISHED {
             true => Err(exhausted("sends too much at once", "try again in a moment")),
             false => Ok(()),
@@ -183,46 +211,13 @@ fn exhausted(what: &str, remedy: &str) -> Status {
     Status::resource_exhausted(format!("the user {what}; {remedy}"))
 }
 
-/// A rate, and how much may come at once.
-#[derive(Clone, Copy)]
-struct Rate {
-    each_second: f64,
-    burst: f64,
-}
-
-/// A token bucket. Its content may be negative: what was granted in advance.
-struct Bucket {
-    rate: Rate,
-    content: f64,
-    at: Instant,
-}
-
-impl Bucket {
-    fn full(rate: Rate) -> Self {
-        Self { rate, content: rate.burst, at: Instant::now() }
-    }
-
-    /// Takes `cost` and returns how long to wait for it; takes nothing if that is longer than `longest`.
-    fn take(&mut self, cost: f64, longest: Duration, now: Instant) -> Option<Duration> {
-        let since = now.saturating_duration_since(self.at).as_secs_f64();
-        self.content = (self.content + since * self.rate.each_second).min(self.rate.burst);
-        self.at = now;
-        let missing = (cost - self.content).max(0.0);
-        let wait = Duration::from_secs_f64(missing / self.rate.each_second);
-        (wait <= longest).then(|| {
-            self.content -= cost;
-            wait
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn calls_beyond_the_rate_wait_for_their_turn_and_then_are_refused() {
-        let limits = UserLimits::default();
+        let limits = UserLimits::new(&Pace::of_all());
         let start = Instant::now();
         for _ in 0..1_000 {
             limits.wait_turn(1).await.unwrap();
@@ -239,7 +234,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn refreshes_of_one_user_are_few() {
-        let limits = UserLimits::default();
+        let limits = UserLimits::new(&Pace::of_all());
         let granted = || (0..20).filter(|_| limits.check_refresh().is_ok()).count();
         assert_eq!(granted(), 10);
         tokio::time::advance(Duration::from_secs(20)).await;
@@ -248,7 +243,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn connections_calls_and_bytes_are_counted_for_each_user() {
-        let limits = Limits::default();
+        let limits = Limits::new();
         let held: Vec<_> = (0..MAX_CONNECTIONS).map(|_| limits.connect(1).unwrap()).collect();
         assert!(limits.connect(1).is_none());
         let other = limits.connect(2).unwrap();
@@ -273,7 +268,7 @@ mod tests {
     fn all_users_share_a_limit_of_connections() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let _entered = runtime.enter();
-        let limits = Limits::default();
+        let limits = Limits::new();
         let users = MAX_ALL_CONNECTIONS / MAX_CONNECTIONS;
         let users = u32::try_from(users).unwrap();
         let held: Vec<_> = (0..users)

@@ -14,6 +14,7 @@ mod limited_body;
 mod limits;
 mod login;
 mod peer;
+mod rate;
 mod refuse;
 mod registrations;
 mod report;

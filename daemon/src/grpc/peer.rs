@@ -24,20 +24,25 @@ pub(super) enum Door {
 #[derive(Clone)]
 pub(super) struct Peer {
     pub(super) uid: u32,
+    pid: Option<i32>,
     pub(super) door: Door,
-    /// The process that connected.
-    pub(super) process: Arc<PeerProcess>,
+    /// The process that connected, if the connection was accepted.
+    pub(super) process: Option<Arc<PeerProcess>>,
     /// Its connection, if it is a user's.
     pub(super) connection: Option<Arc<UserConnection>>,
 }
 
 impl Peer {
-    /// The peer of a connection.
+    /// The peer of a connection, which is not accepted yet.
     pub(super) fn of(stream: &UnixStream, door: Door) -> Option<Self> {
         let credentials = stream.peer_cred().ok()?;
-        let process = Arc::new(PeerProcess::of(stream, credentials.pid()));
-        let uid = credentials.uid();
-        Some(Self { uid, door, process, connection: None })
+        let (uid, pid) = (credentials.uid(), credentials.pid());
+        Some(Self { uid, pid, door, process: None, connection: None })
+    }
+
+    /// The peer of an accepted connection.
+    pub(super) fn accepted(self, stream: &UnixStream) -> Self {
+        Self { process: Some(Arc::new(PeerProcess::of(stream, self.pid))), ..self }
     }
 
     /// Whether it is root or psid's own user.

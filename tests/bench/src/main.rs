@@ -1,12 +1,16 @@
 //! `make bench`: each figure that psi promises, measured in turn with its comparison in one run.
 //!
 //! psi-bench [--quick] [--only NAME]... [--target DIRECTORY]   the figures
+//!     [--before DIRECTORY]                                    a lookup by these psid and psi-driver, beside today's
 //! psi-bench budget [--target DIRECTORY]                       instructions of a lookup, against budget.toml
 //! psi-bench echo SOCKET                                    the bare tonic service, as a process of its own
+//! psi-bench besiege SOCKET KIND CONNECTIONS ID                hostile connections of the user that runs it
 
+mod besiege;
 mod echo;
 mod figures;
 mod fixture;
+mod frames;
 mod load;
 mod plot;
 mod report;
@@ -42,12 +46,19 @@ struct Options {
     quick: bool,
     only: Vec<String>,
     target: PathBuf,
+    before: Option<PathBuf>,
 }
 
 fn options(args: Vec<String>) -> Result<Options> {
     let target = repository().join("target");
-    let mut options =
-        Options { command: None, operand: None, quick: false, only: Vec::new(), target };
+    let mut options = Options {
+        command: None,
+        operand: None,
+        quick: false,
+        only: Vec::new(),
+        target,
+        before: None,
+    };
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} takes a value"));
@@ -55,6 +66,7 @@ fn options(args: Vec<String>) -> Result<Options> {
             "--quick" => options.quick = true,
             "--only" => options.only.push(value()?),
             "--target" => options.target = value()?.into(),
+            "--before" => options.before = Some(value()?.into()),
             _ if options.command.is_none() => options.command = Some(arg),
             _ => options.operand = Some(arg),
         }
@@ -63,6 +75,11 @@ fn options(args: Vec<String>) -> Result<Options> {
 }
 
 fn run(args: Vec<String>) -> Result<()> {
+    if let [command, socket, kind, connections, id] = &args[..]
+        && command == "besiege"
+    {
+        return besiege::run(Path::new(socket), kind, connections, id);
+    }
     let options = options(args)?;
     match (options.command.as_deref(), &options.operand) {
         (Some("echo"), Some(socket)) => echo::serve(Path::new(socket)),
@@ -74,7 +91,8 @@ fn run(args: Vec<String>) -> Result<()> {
 
 fn measure(options: &Options) -> Result<()> {
     let programs = Programs::below(&options.target)?;
-    let bench = Bench { programs, quick: options.quick };
+    let before = options.before.as_deref().map(|directory| programs.with(directory));
+    let bench = Bench { programs, before, quick: options.quick };
     let start = Instant::now();
     let mut rows = Vec::new();
     for (name, figures) in FIGURES {

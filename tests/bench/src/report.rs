@@ -139,7 +139,7 @@ impl Unit {
     pub fn show(self, value: f64) -> String {
         let name = self.name();
         match self {
-            Self::Times => format!("{value:.2}×"),
+            Self::Times => format!("{value:.3}×"),
             Self::Percent => format!("{:.0} %", value * 100.0),
             Self::Millis | Self::MiB | Self::Seconds if value < 100.0 => {
                 format!("{value:.1} {name}")
@@ -204,7 +204,7 @@ mod tests {
     fn report_formats_numbers_with_units() {
         assert_eq!(Unit::PerSecond.show(23_456.7), "23,457/s");
         assert_eq!(Unit::Count.show(123.0), "123");
-        assert_eq!(Unit::Times.show(1.234), "1.23×");
+        assert_eq!(Unit::Times.show(1.234), "1.234×");
         assert_eq!(Unit::Bytes.show(1_082_040.0), "1,082,040 B");
     }
 }

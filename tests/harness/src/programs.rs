@@ -7,13 +7,14 @@ use std::sync::OnceLock;
 use std::time::SystemTime;
 
 /// The programs, each with its source directories.
-const PROGRAMS: [(&str, &[&str]); 7] = [
+const PROGRAMS: [(&str, &[&str]); 8] = [
     ("psid", &["daemon/src", "common/src", "proto/src"]),
     ("psi-driver", &["driver/src", "common/src", "proto/src"]),
     ("psictl", &["driver/src", "common/src", "proto/src"]),
     ("fake-infisical", &["tests/fake-infisical/src"]),
     ("libfaulty_token.so", &["tests/faulty-token/src"]),
     ("psi-probe", &["tests/probes/src", "daemon/src", "common/src"]),
+    ("psi-bench", &["tests/bench/src"]),
     ("psi-provider", &["tests/probes/src", "daemon/src", "common/src"]),
 ];
 

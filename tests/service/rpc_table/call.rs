@@ -7,10 +7,10 @@ use std::path::Path;
 use std::process::Command;
 
 /// An answer: its status and message, and its body.
-pub(super) type Answer = (u16, Vec<u8>, String);
+pub(crate) type Answer = (u16, Vec<u8>, String);
 
 /// A call by curl; none if there is no status.
-pub(super) fn try_call(socket: &Path, uid: u32, rpc: &str, message: &[u8]) -> Option<Answer> {
+pub(crate) fn try_call(socket: &Path, uid: u32, rpc: &str, message: &[u8]) -> Option<Answer> {
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let file = |name: &str| directory.path().join(name);
@@ -59,7 +59,7 @@ impl<'a, I: Iterator<Item = (&'a str, &'a str)>> RevFind<'a> for I {
 }
 
 /// A field of a message: its number and a text shorter than 128 bytes.
-pub(super) fn text(field: u8, text: &str) -> Vec<u8> {
+pub(crate) fn text(field: u8, text: &str) -> Vec<u8> {
     let length = u8::try_from(text.len()).unwrap();
     assert!(length < 128, "{text}");
     [&[field << 3 | 2, length], text.as_bytes()].concat()

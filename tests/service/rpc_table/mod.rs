@@ -1,7 +1,7 @@
 //! Every RPC, by each kind of caller, for a registration of its own, another user's, and none: real calls of real users.
 //! The test writes the table that it found, and compares it with `contrib/doc/access.md`.
 
-mod call;
+pub(crate) mod call;
 mod walk;
 
 use std::fs;

@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::Bench;
 use crate::Result;
 use crate::fixture::{FakeInfisical, Instance, id};
+use crate::frames::{PREFACE, SETTINGS, is_cut_off, lookup, preface_with_windows};
 use crate::load::{self, Call, Connection};
 use crate::report::{Row, Side, Target, Unit};
 use crate::stats::Samples;
@@ -27,7 +28,6 @@ const OVERSIZED: usize = 50;
 /// How long a client may be idle or useless.
 const CUT_OFF: f64 = 60.0;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const OVERSIZED_FRAME: &[u8] = &[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1];
 
 pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
@@ -59,7 +59,7 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
 }
 
 /// Hits as psi-drivers make them, each with its own connection; in µs.
-fn hits(socket: &Path, count: usize, into: &mut Vec<f64>) -> Result<()> {
+pub(super) fn hits(socket: &Path, count: usize, into: &mut Vec<f64>) -> Result<()> {
     let call = Call::lookup(&id(0));
     load::run(async {
         for _ in 0..count {
@@ -105,26 +105,9 @@ impl Siege {
 
 /// Connections with as many requests for large values as psid answers at once.
 fn open_slow(socket: &Path) -> Result<Vec<UnixStream>> {
-    let mut request = Vec::from(PREFACE);
-    // SETTINGS with windows of 1 MiB, and as much for the connection.
-    request.extend([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0x10, 0, 0]);
-    request.extend([0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0x0f, 0, 0]);
+    let mut request = preface_with_windows(1 << 20);
     for stream in (1..64).step_by(2) {
-        // :method POST, :scheme http, :path, content-type, te; none of them in the dynamic table.
-        let path = b"/psi.v1.SecretDriver/Lookup";
-        let mut block = vec![0x83, 0x86, 0x04, path.len() as u8];
-        block.extend(path);
-        block.extend([0x0f, 0x10, 16]);
-        block.extend(b"application/grpc");
-        block.extend([0x00, 2]);
-        block.extend(b"te");
-        block.push(8);
-        block.extend(b"trailers");
-        frame(&mut request, 1, 4, stream, &block);
-        let id = id(1);
-        let mut message = vec![0, 0, 0, 0, 2 + id.len() as u8, 0x0a, id.len() as u8];
-        message.extend(id.as_bytes());
-        frame(&mut request, 0, 1, stream, &message);
+        lookup(&mut request, stream, &id(1));
     }
     let mut clients = Vec::new();
     for _ in 0..SLOW {
@@ -135,13 +118,6 @@ fn open_slow(socket: &Path) -> Result<Vec<UnixStream>> {
         clients.push(client);
     }
     Ok(clients)
-}
-
-fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u8, payload: &[u8]) {
-    let length = (payload.len() as u32).to_be_bytes();
-    out.extend(&length[1..]);
-    out.extend([kind, flags, 0, 0, 0, stream]);
-    out.extend(payload);
 }
 
 /// Reads a byte now and then.
@@ -176,18 +152,6 @@ fn oversize(socket: &Path, over: &AtomicBool) {
     }
 }
 
-/// Whether the other end has closed it; data before the end is discarded.
-fn is_cut_off(mut client: &UnixStream) -> bool {
-    let mut buffer = [0; 4096];
-    loop {
-        match client.read(&mut buffer) {
-            Ok(0) => return true,
-            Ok(_) => {}
-            Err(error) => return error.kind() != std::io::ErrorKind::WouldBlock,
-        }
-    }
-}
-
 /// The time until all of them are cut off: silent clients, clients that stop in the middle, and
 /// clients that do not read.
 fn cut_off(socket: &Path) -> Result<Row> {
@@ -201,7 +165,7 @@ fn cut_off(socket: &Path) -> Result<Row> {
     for _ in 0..SLOW {
         let mut client = UnixStream::connect(socket)?;
         client.write_all(PREFACE)?;
-        client.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0])?;
+        client.write_all(SETTINGS)?;
         greeted.push(client);
     }
     let slow = open_slow(socket)?;

@@ -2,12 +2,13 @@
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use super::Bench;
 use crate::Result;
-use crate::fixture::{Child, FakeInfisical, Instance, id, reference};
+use crate::fixture::{Child, FakeInfisical, Instance, Programs, id, reference};
 use crate::report::{Row, Side, Target, Unit};
 use crate::stats::{Samples, alternate};
 
@@ -70,6 +71,70 @@ pub fn measure(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     rows.push(eight_at_once(bench, &instance, &ours)?);
     rows.push(binary(bench)?);
     Ok(())
+}
+
+/// The same lookup by the programs of an earlier build, in turn with today's, from a unit. Each build is a copy in a
+/// directory of its own: the length of a path and the place in the page cache make a difference of 2 %.
+pub fn beside_an_earlier_build(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
+    let Some(before) = &bench.before else { return Ok(()) };
+    let _unit = CallersUnit::enter()?;
+    let fake = FakeInfisical::start(&bench.programs, 1, 1)?;
+    let directory = tempfile::Builder::new().prefix("psi-").tempdir_in("/tmp")?;
+    let copy = |name: &str, programs: &Programs| programs.copied_to(&directory.path().join(name));
+    let copies = [copy("a", &bench.programs)?, copy("b", before)?, copy("c", before)?];
+    let [today, earlier, again] = copies.each_ref().map(|copy| Instance::of(copy, &fake, 1));
+    let instances = [today?, earlier?, again?];
+    let mut running = Vec::new();
+    for instance in &instances {
+        let (psid, _) = instance.start()?;
+        psid.refresh()?;
+        store(instance, &id(0), &reference("/f0", &FakeInfisical::key(0)))?;
+        running.push(psid);
+    }
+    let [mut today, mut earlier, mut again] = instances.each_ref().map(|instance| {
+        let command = format!("exec {} lookup", instance.driver_program().display());
+        move || shell(instance, &command, 100)
+    });
+    let rounds = bench.rounds(8_000);
+    let [today, earlier, again] = alternate(rounds, [&mut today, &mut earlier, &mut again])?;
+    let side = |what: &str, samples| Side::new(what, Unit::Micros, samples);
+    rows.push(Row::ratio(
+        "an earlier build's lookup, to itself",
+        Target::AtMost(1.01, Unit::Times),
+        side("the same programs", again),
+        side("earlier", earlier.clone()),
+    ));
+    rows.push(Row::ratio(
+        "a lookup, to an earlier build's",
+        Target::AtMost(1.02, Unit::Times),
+        side("today", today),
+        side("earlier", earlier),
+    ));
+    Ok(())
+}
+
+/// This process and its children in a control group like that of a unit, as podman's processes are. Ends with the value.
+struct CallersUnit(PathBuf);
+
+impl CallersUnit {
+    fn enter() -> Result<Self> {
+        let mounts = std::fs::read_to_string("/proc/mounts")?;
+        let unified = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
+        let root =
+            unified.and_then(|line| line.split(' ').nth(1)).ok_or("no cgroup2 is mounted")?;
+        let own = std::fs::read_to_string("/proc/self/cgroup")?;
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/")).ok_or("no cgroup2")?;
+        let group = Path::new(root).join("psi-bench.service");
+        std::fs::create_dir_all(&group)?;
+        std::fs::write(group.join("cgroup.procs"), std::process::id().to_string())?;
+        Ok(Self(Path::new(root).join(own)))
+    }
+}
+
+impl Drop for CallersUnit {
+    fn drop(&mut self) {
+        let _ = std::fs::write(self.0.join("cgroup.procs"), std::process::id().to_string());
+    }
 }
 
 /// Eight shells at a time, alternating with eight that do nothing.
