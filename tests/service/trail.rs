@@ -84,7 +84,7 @@ fn each_change_is_recorded() {
     instance.driver(&import).stdin("NEW=1\n").ok();
     instance.driver(&[&import[..], &["--dry-run"]].concat()).stdin("NEWER=1\n").ok();
     let repoint = [text(1, &id(1)), text(2, &reference("/myapp", "B"))].concat();
-    for (rpc, message) in [("Repoint", &repoint[..]), ("Plan", &[])] {
+    for (rpc, message) in [("Repoint", &repoint[..]), ("Plan", b"\x10\x01")] {
         let rpc = format!("psi.v1.WorkloadAdmin/{rpc}");
         let (status, _, message) = try_call(&instance.socket(), 0, &rpc, message).unwrap();
         assert_eq!(status, 0, "{rpc}: {message}");

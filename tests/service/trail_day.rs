@@ -1,6 +1,8 @@
 //! The journal of a day: what a host's ordinary traffic writes into the trail. `cargo test -p psi-tests --test service
 //! trail_day -- --nocapture` prints the table.
 
+#![expect(clippy::print_stdout, reason = "the table is for people")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
