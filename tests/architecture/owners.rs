@@ -234,6 +234,7 @@ fn secrets_are_exposed_only_where_they_are_used() {
 fn unsafe_code_is_in_listed_modules_only() {
     let agreed = [
         "daemon::runtime::listener",
+        "daemon::sys::cgroup_id",
         "daemon::sys::descriptor",
         "daemon::sys::malloc",
         // A hook between fork and exec.
