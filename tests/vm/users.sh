@@ -136,6 +136,20 @@ echo '# a reboot in an outage'
 containers_run 'after a reboot with every packet dropped'
 same 'psid is not degraded, but for the outage' "$(guest 'psictl cache status --json' | jq -c .degraded)" '[]'
 same 'lookups that RAM did not answer' "$(guest 'psictl cache status --json' | jq '.misses + .failed')" 0
+for user in "${users[@]}"; do
+    uid=$(guest "id -u $user")
+    units=$(guest "journalctl -q -b -o json PSI_EVENT=lookup PSI_UID=$uid" | jq -r 'select(.PSI_OUTCOME == "ok").PSI_UNIT' | sort -u)
+    [ "$units" = "user@$uid.service/app-$user.service" ] || bad "the trail has lookups of $user by '$units'"
+done
+ok "the trail names the unit of each user's lookups, such as $units"
+seen=$(as web1 'psictl secrets')
+[[ $seen == *app-web1--TOKEN* ]] || bad "psictl secrets of web1: $seen"
+same "secrets of others that web1 sees" "$(grep -cE 'web[2-8]|root' <<<"$seen" || true)" 0
+same "psictl exec of web1" "$(as web1 "psictl exec -w app-web1 -- sh -c 'echo \$TOKEN' 2>/dev/null")" "${value[web1]}"
+fails "psictl exec of web1 for another's workload" 65 'has no workload app-web2' web1 'psictl exec -w app-web2 -- true'
+fails "psictl render of web1 for another's workload" 65 'has no workload app-web2' web1 \
+    'mkdir -m 700 $XDG_RUNTIME_DIR/files && psictl render -w app-web2 $XDG_RUNTIME_DIR/files'
+same "psictl render of web1" "$(as web1 'psictl render -w app-web1 $XDG_RUNTIME_DIR/files >/dev/null 2>&1; cat $XDG_RUNTIME_DIR/files/TOKEN')" "${value[web1]}"
 "$vm" net on
 
 echo "# $tries tries of each kind by each user at what belongs to root and the other users"
