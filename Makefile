@@ -120,8 +120,8 @@ POLKIT  := $(DESTDIR)$(if $(filter /usr,$(PREFIX)),/usr/share,/etc)
 install:
 	@test -x $(DIST)/psid -a -x $(DIST)/psi-driver -a -x $(DIST)/psictl || { echo "run 'make build' first"; exit 1; }
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(DIST)/psi-driver $(DIST)/psictl $(DIST)/psid
-	install -D -m 0644 -t $(LIB)/systemd/system contrib/systemd/*.service contrib/systemd/*.socket
-	install -D -m 0644 -t $(LIB)/systemd/user contrib/systemd/user/psid*
+	install -D -m 0644 -t $(LIB)/systemd/system contrib/systemd/*.service contrib/systemd/*.socket contrib/systemd/*.path
+	install -D -m 0644 -t $(LIB)/systemd/user contrib/systemd/user/psi*
 	install -D -m 0644 -t $(LIB)/sysusers.d contrib/sysusers.d/psi.conf
 	install -D -m 0644 -t $(LIB)/tmpfiles.d contrib/tmpfiles.d/psi.conf
 	install -D -m 0644 -t $(POLKIT)/polkit-1/rules.d contrib/polkit-1/rules.d/psi.rules
@@ -140,7 +140,7 @@ install:
 	install -D -m 0644 -t $(SHARE)/doc/psid README.md CHANGELOG.md CONTRIBUTING.md LICENSE
 	install -D -m 0644 -t $(SHARE)/doc/psid/contrib/doc contrib/doc/*.md
 	install -D -m 0644 -t $(SHARE)/doc/psid/tests/bench tests/bench/RESULTS.md tests/bench/results.svg
-	sed -i 's,/usr/bin/psi,$(PREFIX)/bin/psi,' $(LIB)/systemd/*/psid*.service $(SHARE)/psi/containers.conf.d/50-psi.conf
+	sed -i 's,/usr/bin/psi,$(PREFIX)/bin/psi,' $(LIB)/systemd/*/psi*.service $(SHARE)/psi/containers.conf.d/50-psi.conf
 	test -e $(DESTDIR)/etc/psi/config.toml || install -D -m 0640 contrib/config/psi.toml $(DESTDIR)/etc/psi/config.toml
 	@[ -n "$(DESTDIR)" ] || { systemd-sysusers psi.conf && systemd-tmpfiles --create psi.conf; } || \
 	    echo "make the user psi, and /etc/psi for it: see contrib/sysusers.d and contrib/tmpfiles.d"

@@ -1,6 +1,7 @@
 //! A secret as bytes: the type in which a secret is passed between modules.
 
 use std::fmt;
+use std::hash::BuildHasher;
 
 use zeroize::Zeroizing;
 
@@ -33,6 +34,11 @@ impl SecretBytes {
     /// Whether the secret is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// A hash of the bytes by a keyed hasher, for comparisons where the bytes are not to be kept.
+    pub fn hash_with(&self, hasher: &impl BuildHasher) -> u64 {
+        hasher.hash_one(self.expose_secret())
     }
 
     /// Whether two secrets are equal. The comparison does not take constant time: both come from trusted sources.

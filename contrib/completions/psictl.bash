@@ -19,6 +19,9 @@ _psictl() {
             psictl,add)
                 cmd="psictl__subcmd__add"
                 ;;
+            psictl,apply-changes)
+                cmd="psictl__subcmd__apply__subcmd__changes"
+                ;;
             psictl,cache)
                 cmd="psictl__subcmd__cache"
                 ;;
@@ -147,6 +150,9 @@ _psictl() {
                 ;;
             psictl__subcmd__help,add)
                 cmd="psictl__subcmd__help__subcmd__add"
+                ;;
+            psictl__subcmd__help,apply-changes)
+                cmd="psictl__subcmd__help__subcmd__apply__subcmd__changes"
                 ;;
             psictl__subcmd__help,cache)
                 cmd="psictl__subcmd__help__subcmd__cache"
@@ -320,7 +326,7 @@ _psictl() {
 
     case "${cmd}" in
         psictl)
-            opts="-h -V --help --version lookup store delete list get health init seal status secrets restore add install login setup doctor gc dependents migrate import exec render cache hsm drill metrics help"
+            opts="-h -V --help --version lookup store delete list get health init seal status secrets restore add install login setup doctor gc dependents migrate import apply-changes exec render cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -344,6 +350,20 @@ _psictl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psictl__subcmd__apply__subcmd__changes)
+            opts="-h --marked --dry-run --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;
@@ -762,7 +782,7 @@ _psictl() {
             return 0
             ;;
         psictl__subcmd__help)
-            opts="lookup store delete list get health init seal status secrets restore add install login setup doctor gc dependents migrate import exec render cache hsm drill metrics help"
+            opts="lookup store delete list get health init seal status secrets restore add install login setup doctor gc dependents migrate import apply-changes exec render cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -776,6 +796,20 @@ _psictl() {
             return 0
             ;;
         psictl__subcmd__help__subcmd__add)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psictl__subcmd__help__subcmd__apply__subcmd__changes)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

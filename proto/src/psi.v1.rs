@@ -916,6 +916,49 @@ pub struct LastUse {
     #[prost(string, tag = "3")]
     pub unit: ::prost::alloc::string::String,
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangesRequest {}
+/// A workload with a value that replaced another one in this boot.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ChangedWorkload {
+    /// Its name in the config.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Its user in the config; empty: root, or the user whose psid it is.
+    #[prost(string, tag = "2")]
+    pub user: ::prost::alloc::string::String,
+    /// That user's uid; absent if there is no user, or the user is unknown.
+    #[prost(uint32, optional, tag = "3")]
+    pub uid: ::core::option::Option<u32>,
+    /// What the config wants done.
+    #[prost(enumeration = "OnChange", tag = "4")]
+    pub on_change: i32,
+    /// The longest random delay before it, in milliseconds.
+    #[prost(uint64, tag = "5")]
+    pub max_jitter_ms: u64,
+    /// Why it must not be done now; empty if it may.
+    #[prost(string, tag = "6")]
+    pub deferred: ::prost::alloc::string::String,
+    /// By podman name.
+    #[prost(message, repeated, tag = "7")]
+    pub secrets: ::prost::alloc::vec::Vec<ChangedSecret>,
+}
+/// A secret whose value replaced another one.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangedSecret {
+    /// Its podman name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// When psid saw the new value, in milliseconds on the boot clock (CLOCK_BOOTTIME).
+    #[prost(uint64, tag = "2")]
+    pub at_boot_ms: u64,
+    /// The same in milliseconds since 1970 UTC, by the wall clock of that time.
+    #[prost(uint64, tag = "3")]
+    pub at_ms: u64,
+    /// The units that looked the new value up.
+    #[prost(string, repeated, tag = "4")]
+    pub used_by: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NoteNamesRequest {
     /// The names to store; ids that are not listed keep their stored name.
@@ -1078,6 +1121,42 @@ impl Tristate {
             "TRISTATE_UNSPECIFIED" => Some(Self::Unspecified),
             "TRISTATE_YES" => Some(Self::Yes),
             "TRISTATE_NO" => Some(Self::No),
+            _ => None,
+        }
+    }
+}
+/// What is done to the units of a workload when a value changed that they started with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum OnChange {
+    Unspecified = 0,
+    /// Nothing.
+    None = 1,
+    /// They are restarted.
+    Restart = 2,
+    /// Its files are rendered again, and its units reloaded.
+    Reload = 3,
+}
+impl OnChange {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ON_CHANGE_UNSPECIFIED",
+            Self::None => "ON_CHANGE_NONE",
+            Self::Restart => "ON_CHANGE_RESTART",
+            Self::Reload => "ON_CHANGE_RELOAD",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ON_CHANGE_UNSPECIFIED" => Some(Self::Unspecified),
+            "ON_CHANGE_NONE" => Some(Self::None),
+            "ON_CHANGE_RESTART" => Some(Self::Restart),
+            "ON_CHANGE_RELOAD" => Some(Self::Reload),
             _ => None,
         }
     }
@@ -3426,6 +3505,31 @@ pub mod workload_admin_client {
                 .insert(GrpcMethod::new("psi.v1.WorkloadAdmin", "NoteNames"));
             self.inner.unary(req, path, codec).await
         }
+        /// Lists the workloads with a value that replaced another one in this boot, by name; never a value.
+        pub async fn changes(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ChangesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ChangedWorkload>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::Codec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/psi.v1.WorkloadAdmin/Changes",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("psi.v1.WorkloadAdmin", "Changes"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -3481,6 +3585,17 @@ pub mod workload_admin_server {
             tonic::Response<super::NoteNamesResponse>,
             tonic::Status,
         >;
+        /// Server streaming response type for the Changes method.
+        type ChangesStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ChangedWorkload, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Lists the workloads with a value that replaced another one in this boot, by name; never a value.
+        async fn changes(
+            &self,
+            request: tonic::Request<super::ChangesRequest>,
+        ) -> std::result::Result<tonic::Response<Self::ChangesStream>, tonic::Status>;
     }
     /// The registrations that the configured workloads need. psictl makes the matching changes in podman.
     #[derive(Debug)]
@@ -3737,6 +3852,52 @@ pub mod workload_admin_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/psi.v1.WorkloadAdmin/Changes" => {
+                    #[allow(non_camel_case_types)]
+                    struct ChangesSvc<T: WorkloadAdmin>(pub Arc<T>);
+                    impl<
+                        T: WorkloadAdmin,
+                    > tonic::server::ServerStreamingService<super::ChangesRequest>
+                    for ChangesSvc<T> {
+                        type Response = super::ChangedWorkload;
+                        type ResponseStream = T::ChangesStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ChangesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WorkloadAdmin>::changes(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ChangesSvc(inner);
+                        let codec = crate::codec::Codec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -174,6 +174,7 @@ pub(crate) const ALLOWED_IN_DRIVER: &[(&str, &[&str])] = &[
             "ctl::psid",
             "ctl::seal",
             "ctl::setup",
+            "ctl::systemctl",
             "error",
             "stdio",
         ],

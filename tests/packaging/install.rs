@@ -5,16 +5,20 @@ use std::fs;
 use super::Tree;
 use psi_harness::repository;
 
-const FILES: [&str; 35] = [
+const FILES: [&str; 39] = [
     "0640 /etc/psi/config.toml",
     "0755 /usr/bin/psi-driver",
     "0755 /usr/bin/psictl",
     "0755 /usr/bin/psid",
+    "0644 /usr/lib/systemd/system/psi-apply-changes.path",
+    "0644 /usr/lib/systemd/system/psi-apply-changes.service",
     "0644 /usr/lib/systemd/system/psid-creds.socket",
     "0644 /usr/lib/systemd/system/psid-creds@.service",
     "0644 /usr/lib/systemd/system/psid-users.socket",
     "0644 /usr/lib/systemd/system/psid.service",
     "0644 /usr/lib/systemd/system/psid.socket",
+    "0644 /usr/lib/systemd/user/psi-apply-changes.path",
+    "0644 /usr/lib/systemd/user/psi-apply-changes.service",
     "0644 /usr/lib/systemd/user/psid.service",
     "0644 /usr/lib/systemd/user/psid.socket",
     "0644 /usr/lib/sysusers.d/psi.conf",

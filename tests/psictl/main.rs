@@ -6,6 +6,7 @@
     reason = "a panic is the failure of a test"
 )]
 
+mod changes;
 mod check;
 mod child;
 mod completion;

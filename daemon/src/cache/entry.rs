@@ -20,6 +20,8 @@ pub struct Entry {
     is_dated: AtomicBool,
     /// When the provider first returned this value, in milliseconds since the epoch.
     changed_at: u64,
+    /// When it replaced another value; `None`: it is the first one.
+    replaced: Option<Replacement>,
     /// It never changes, and is not written to a disk.
     pub(super) in_ram: bool,
     /// The boot in which it was last served; 0: never.
@@ -32,6 +34,15 @@ pub struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BootId(pub NonZeroU64);
 
+/// When a value replaced another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replacement {
+    /// The boot, as a number.
+    pub boot: u64,
+    /// The time in that boot.
+    pub at: BootInstant,
+}
+
 impl Entry {
     /// A value that the provider returned at `fetched_at`.
     pub fn new(value: SecretBytes, fetched_at: Timestamp) -> Self {
@@ -39,6 +50,7 @@ impl Entry {
             value,
             fetched_at: AtomicU64::new(fetched_at.as_millis()),
             changed_at: fetched_at.as_millis(),
+            replaced: None,
             fetched: AtomicI64::new(0),
             is_dated: AtomicBool::new(false),
             in_ram: false,
@@ -62,6 +74,11 @@ impl Entry {
         Self { changed_at: changed_at.as_millis(), ..self }
     }
 
+    /// The same entry, whose value replaced another one.
+    pub fn replacing(self, replaced: Replacement) -> Self {
+        Self { replaced: Some(replaced), ..self }
+    }
+
     /// The value.
     pub fn value(&self) -> &SecretBytes {
         &self.value
@@ -75,6 +92,11 @@ impl Entry {
     /// When the provider first returned this value, by the wall clock of that time.
     pub fn changed_at(&self) -> Timestamp {
         Timestamp::from_millis(self.changed_at)
+    }
+
+    /// When the value replaced another one; `None`: it is the first one that psid saw.
+    pub fn replaced(&self) -> Option<Replacement> {
+        self.replaced
     }
 
     /// The boot in which it was last served, as a number; 0: never.

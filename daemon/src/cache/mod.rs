@@ -5,6 +5,7 @@
 
 mod entries;
 mod entry;
+mod former;
 mod invalidation;
 mod negative;
 mod pending;
@@ -20,11 +21,12 @@ use parking_lot::RwLock;
 use crate::model::clock::{BootInstant, Now, Timestamp};
 use crate::model::reference::{CacheKey, ListingScope};
 use entries::Entries;
+use former::FormerValues;
 use invalidation::Invalidations;
 use negative::NegativeEntry;
 
 pub use entry::BootId;
-pub(crate) use entry::Entry;
+pub(crate) use entry::{Entry, Replacement};
 pub use invalidation::FetchEpoch;
 pub(crate) use negative::NegativeReason;
 pub(crate) use pending::{EvictionDecision, PendingRemoval, RemovalReason};
@@ -54,6 +56,10 @@ struct State {
     /// The refusals of keys without an entry.
     negative: HashMap<CacheKey, NegativeEntry>,
     invalidations: Invalidations,
+    /// The values that were removed.
+    former: FormerValues,
+    /// The present boot, as a number.
+    boot: u64,
 }
 
 /// The configuration of ages and removals.
@@ -109,7 +115,7 @@ impl Snapshot {
 impl Cache {
     /// An empty cache of a process in this boot.
     pub fn new(policy: Policy, boot: BootId) -> Self {
-        let state = RwLock::new(State { policy, ..State::default() });
+        let state = RwLock::new(State { policy, boot: boot.0.get(), ..State::default() });
         Self { state, boot, changes: AtomicU64::new(0), observer: RwLock::new(Box::new(|| ())) }
     }
 
@@ -157,6 +163,16 @@ impl Cache {
         let state = self.state.read();
         let mut unconfirmed = state.invalidations.unconfirmed.iter();
         unconfirmed.find(|key| scope.contains(key) && state.entries.get(key).is_none()).cloned()
+    }
+
+    /// When an entry's value replaced another one in this boot.
+    pub fn replaced(&self, key: &CacheKey) -> Option<BootInstant> {
+        self.replaced_in_this_boot(self.state.read().entries.get(key)?)
+    }
+
+    /// When the entry's value replaced another one in this boot.
+    pub fn replaced_in_this_boot(&self, entry: &Entry) -> Option<BootInstant> {
+        entry.replaced().filter(|replaced| replaced.boot == self.boot.0.get()).map(|it| it.at)
     }
 
     /// When an entry was fetched; `None` if there is none, or the time is unknown.
@@ -340,6 +356,9 @@ impl Cache {
 
 impl State {
     fn remove(&mut self, key: &CacheKey) {
+        if let Some(entry) = self.entries.get(key) {
+            self.former.note(key, entry.value());
+        }
         self.entries.remove(key);
         self.pending.remove(key);
         self.negative.remove(key);

@@ -11,7 +11,7 @@ use psi_common::SecretBytes;
 
 use super::negative::NegativeReason;
 use super::pending::{EvictionDecision, RemovalReason};
-use super::{Cache, Entry, FetchEpoch, State};
+use super::{Cache, Entry, FetchEpoch, Replacement, State};
 use crate::model::clock::Now;
 use crate::model::reference::{CacheKey, Listing};
 
@@ -158,8 +158,13 @@ impl State {
             Some(cached) if is_same => cached,
             cached => {
                 // A container that was served the former value will ask for the new one.
-                let boot = cached.map_or(0, |cached| cached.last_served_boot());
-                let entry = Arc::new(new.last_served_in(boot));
+                let served = cached.as_ref().map_or(0, |cached| cached.last_served_boot());
+                let new = new.last_served_in(served);
+                let differs = self.former.take_if_other(key, new.value());
+                let entry = Arc::new(match cached.is_some() || differs {
+                    true => new.replacing(Replacement { boot: self.boot, at: now.boot }),
+                    false => new,
+                });
                 self.entries.insert(key.clone(), Arc::clone(&entry));
                 entry
             }

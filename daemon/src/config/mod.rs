@@ -6,6 +6,7 @@ mod files;
 mod pkcs11;
 mod raw;
 mod seal_line;
+mod span;
 mod strict;
 mod workload;
 

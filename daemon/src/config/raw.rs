@@ -11,6 +11,7 @@ use toml::Spanned;
 use super::auth::{self, AuthContext, RawAuth};
 use super::fault::Fault;
 use super::pkcs11::RawPkcs11;
+use super::span::{optional_span, parse_span, span};
 use super::workload::RawWorkload;
 use super::{CacheConfig, Config, Fingerprint, InfisicalConfig, ProjectConfig};
 use crate::keys::credential::SealWith;
@@ -104,6 +105,9 @@ impl Default for RawCache {
     }
 }
 
+/// The shortest refresh interval.
+const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
+
 /// For a config of an earlier version.
 const NO_ACCESS: &str = "there is no [access] any more: each workload says whose it is; remove it, and put user = \
                          \"NAME\" in [workloads.…]";
@@ -189,7 +193,7 @@ impl RawCache {
             enabled: self.enabled,
             backend,
             refresh_interval,
-            refresh_jitter: span(self.refresh_jitter, Duration::from_secs(300))?,
+            refresh_jitter: optional_span(self.refresh_jitter, Duration::from_secs(300))?,
             max_stale: self.max_stale.map(|text| parse_span(&text)).transpose()?,
             seal_with: self.seal_with.map(|seal_with| match seal_with {
                 RawSealWith::Tpm2 => SealWith::Tpm2,
@@ -271,27 +275,5 @@ fn is_this_host(url: &url::Url) -> bool {
         Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
         Some(url::Host::Domain(name)) => name == "localhost",
         None => false,
-    }
-}
-
-fn span(text: Option<Spanned<String>>, default: Duration) -> Result<Duration, Fault> {
-    text.map_or(Ok(default), |text| parse_span(&text))
-}
-
-/// The shortest refresh interval.
-const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
-/// The longest time span: no sum of two overflows.
-const LONGEST_SPAN: Duration = Duration::from_secs(10 * 365 * 86_400);
-
-/// Parses "10s", "5m", "1h" or "7d"; zero is an error.
-fn parse_span(text: &Spanned<String>) -> Result<Duration, Fault> {
-    let fault = |what: String| Fault::of(text, what);
-    let span = humantime::parse_duration(text.get_ref()).map_err(|error| {
-        fault(format!("'{}' is not a time span like 10s, 5m, 1h or 7d: {error}", text.get_ref()))
-    })?;
-    match span {
-        Duration::ZERO => Err(fault("a time span must be longer than 0s".into())),
-        span if span > LONGEST_SPAN => Err(fault("a time span must be at most ten years".into())),
-        span => Ok(span),
     }
 }

@@ -1,16 +1,22 @@
 //! `[workloads.NAME]`.
 
+use std::time::Duration;
+
 use psi_common::check;
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::InfisicalConfig;
 use super::fault::Fault;
+use super::span::optional_span;
 use crate::provider::Source;
-use crate::provider::upstream::{Workload, WorkloadUser};
+use crate::provider::upstream::{ChangeAction, OnChange, Workload, WorkloadUser};
 
 /// The longest name of a user (useradd(8) and glibc).
 const MAX_USER_NAME: usize = 256;
+
+/// The longest random delay before a changed value is applied.
+const DEFAULT_JITTER: Duration = Duration::from_secs(30);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,7 +27,19 @@ pub(super) struct RawWorkload {
     depends_on: Vec<String>,
     #[serde(default)]
     mount: Vec<String>,
+    #[serde(default)]
+    on_change: RawChangeAction,
+    on_change_jitter: Option<Spanned<String>>,
     secrets: Vec<Spanned<RawSource>>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawChangeAction {
+    #[default]
+    None,
+    Restart,
+    Reload,
 }
 
 #[derive(Deserialize)]
@@ -89,7 +107,16 @@ impl RawWorkload {
             sources.push(Source { project, path, recursive });
         }
         let user = self.user.map(|user| check_user(name, user)).transpose()?;
-        Ok(Workload { provider, user, depends_on: self.depends_on, mount: self.mount, sources })
+        let on_change = OnChange {
+            action: match self.on_change {
+                RawChangeAction::None => ChangeAction::None,
+                RawChangeAction::Restart => ChangeAction::Restart,
+                RawChangeAction::Reload => ChangeAction::Reload,
+            },
+            max_jitter: optional_span(self.on_change_jitter, DEFAULT_JITTER)?,
+        };
+        let (depends_on, mount) = (self.depends_on, self.mount);
+        Ok(Workload { provider, user, depends_on, mount, on_change, sources })
     }
 }
 

@@ -36,7 +36,7 @@ use UserAccess::{Any, OwnRegistrations, OwnWorkloads, Refused};
 
 /// Each RPC of psid. One that is not listed is refused to users, and a test fails.
 #[rustfmt::skip]
-pub(super) const TABLE: [(&str, UserAccess); 23] = [
+pub(super) const TABLE: [(&str, UserAccess); 24] = [
     ("/grpc.health.v1.Health/Check",            Any),
     ("/grpc.health.v1.Health/Watch",            Any),
     ("/psi.v1.SecretDriver/Lookup",             OwnRegistrations),
@@ -59,6 +59,7 @@ pub(super) const TABLE: [(&str, UserAccess); 23] = [
     ("/psi.v1.WorkloadAdmin/Registrations",     OwnRegistrations),
     ("/psi.v1.WorkloadAdmin/Repoint",           OwnRegistrations),
     ("/psi.v1.WorkloadAdmin/NoteNames",         OwnRegistrations),
+    ("/psi.v1.WorkloadAdmin/Changes",           OwnWorkloads),
     ("/psi.v1.ImportAdmin/Import",              Refused),
 ];
 

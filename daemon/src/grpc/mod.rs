@@ -4,6 +4,7 @@
 mod access;
 mod admin;
 mod caller;
+mod changes;
 pub(crate) mod control;
 mod drill;
 mod driver;

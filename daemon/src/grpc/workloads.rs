@@ -8,8 +8,9 @@ use std::time::Duration;
 use psi_common::{SecretBytes, check};
 use psi_proto::v1::workload_admin_server::WorkloadAdmin;
 use psi_proto::v1::{
-    NoteNamesRequest, NoteNamesResponse, PlanEvent, PlanRequest, PlannedSecret, PlannedWorkload,
-    Registration, RegistrationsRequest, RepointRequest, RepointResponse, SecretName, plan_event,
+    ChangedWorkload, ChangesRequest, NoteNamesRequest, NoteNamesResponse, PlanEvent, PlanRequest,
+    PlannedSecret, PlannedWorkload, Registration, RegistrationsRequest, RepointRequest,
+    RepointResponse, SecretName, plan_event,
 };
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
@@ -22,7 +23,7 @@ use super::control::Control;
 use super::limits::UserLimits;
 use super::peer::{caller, user_limits};
 use super::report::tristate;
-use super::{registrations, secret_id, status};
+use super::{changes, registrations, secret_id, status};
 use crate::model::clock;
 use crate::model::principal::Principal;
 use crate::model::reference::Reference;
@@ -77,6 +78,19 @@ impl WorkloadAdmin for Workloads {
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
+    type ChangesStream = Events<ChangedWorkload>;
+
+    async fn changes(
+        &self,
+        request: Request<ChangesRequest>,
+    ) -> Result<Response<Self::ChangesStream>, Status> {
+        let caller = caller(&request)?;
+        let now = clock::now();
+        self.0.service().wait_ready(now.mono + KEY_OPENS).await;
+        let all = changes::list(&*self.0, caller, now.advanced()).await.into_iter().map(Ok);
+        Ok(Response::new(Box::pin(tokio_stream::iter(all.collect::<Vec<_>>()))))
+    }
+
     type RegistrationsStream = Events<Registration>;
 
     async fn registrations(
@@ -96,7 +110,8 @@ impl WorkloadAdmin for Workloads {
         let caller = caller(&request)?;
         let RepointRequest { id, reference } = request.into_inner();
         let (id, reference) = (secret_id(&id)?, SecretBytes::new(reference.into_bytes()));
-        let repointed = self.0.service().repoint(id, reference, caller).await.map_err(status);
+        let repointed =
+            self.0.service().repoint(id, reference, caller, clock::now()).await.map_err(status);
         call.ended(Event::Repoint, TrailSubject::Id(id), &repointed);
         repointed.map(|changed| Response::new(RepointResponse { changed }))
     }

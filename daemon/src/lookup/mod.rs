@@ -29,7 +29,7 @@ use crate::cache::{Cache, CacheLookup, Entry, FetchEpoch};
 use crate::lookup::outage_drill::OutageDrill;
 use crate::lookup::readiness::Readiness;
 use crate::lookup::single_flight::SingleFlight;
-use crate::model::clock::{Now, Timestamp};
+use crate::model::clock::{BootInstant, Now, Timestamp};
 use crate::model::principal::Principal;
 use crate::model::reference::{CacheKey, Reference};
 use crate::provider::ProviderError;
@@ -74,6 +74,8 @@ pub struct Service {
     lookups: Counters,
     /// The cache keys of deleted registrations, and when they were deleted.
     deleted: Mutex<HashMap<CacheKey, Timestamp>>,
+    /// When a registered reference was replaced by one with another value.
+    repointed: Mutex<HashMap<SecretId, (BootInstant, Timestamp)>>,
 }
 
 /// Selects a secret.
@@ -136,6 +138,7 @@ impl Service {
             flights: SingleFlight::default(),
             lookups: Counters::default(),
             deleted: Mutex::default(),
+            repointed: Mutex::default(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Display;
+use std::sync::Arc;
 use std::time::Duration;
 
 use psi_common::{SecretBytes, SecretId};
@@ -10,7 +11,8 @@ use super::classify::{self, Look};
 use super::error::{ServiceError, bad_reference};
 use super::resolve::{no_provider, upstream_of};
 use super::{DataKind, Service};
-use crate::model::clock::{Now, Timestamp};
+use crate::cache::{CacheLookup, Entry};
+use crate::model::clock::{BootInstant, Now, Timestamp};
 use crate::model::principal::Principal;
 use crate::model::reference::{CacheKey, Reference};
 use crate::registry::reference_file::{ReferenceFile, ReferenceFileError};
@@ -44,12 +46,38 @@ impl Service {
         id: SecretId,
         data: SecretBytes,
         caller: Principal,
+        now: Now,
     ) -> Result<bool, ServiceError> {
         match self.classify(data, DataKind::Reference, caller)? {
             Registration::Reference(reference, raw) => {
-                Ok(self.registry.repoint(id, reference, raw, caller).await?)
+                let known = self.registry.find(id, caller).ok();
+                let new = self.cached(&reference, now);
+                let changed = self.registry.repoint(id, reference, raw, caller).await?;
+                let former = known.and_then(|known| match known {
+                    Registered::Reference(known) => self.cached(&known, now),
+                    _ => None,
+                });
+                // A value that is not cached is not known to be another one.
+                if let (true, Some(former), Some(new)) = (changed, former, new)
+                    && !former.value().same_as(new.value())
+                {
+                    self.repointed.lock().insert(id, (now.boot, now.wall));
+                }
+                Ok(changed)
             }
             Registration::Literal(_) => Err(bad_reference("it is a literal")),
+        }
+    }
+
+    /// When a registered reference was replaced by one with another value, since psid started.
+    pub(crate) fn repointed(&self, id: SecretId) -> Option<(BootInstant, Timestamp)> {
+        self.repointed.lock().get(&id).copied()
+    }
+
+    fn cached(&self, reference: &Reference, now: Now) -> Option<Arc<Entry>> {
+        match self.cache.get(&self.resolve_key(reference)?, now.boot) {
+            CacheLookup::Fresh(entry) | CacheLookup::Stale { entry, .. } => Some(entry),
+            CacheLookup::Missing | CacheLookup::NegativeHit(_) => None,
         }
     }
 
@@ -97,7 +125,9 @@ impl Service {
         {
             self.deleted.lock().insert(key, now.wall);
         }
-        Ok(self.registry.delete(id, now, force, caller).await?)
+        let deleted = self.registry.delete(id, now, force, caller).await?;
+        self.repointed.lock().remove(&id);
+        Ok(deleted)
     }
 
     /// The cache keys of the references that were deleted `age` ago or earlier; each is returned once.

@@ -2,6 +2,7 @@
 //! (`serve`, `self_test`) and the status (`degraded`). `control` implements what `grpc` calls.
 
 pub(crate) mod build;
+mod change_marks;
 mod config_in_force;
 mod control;
 mod degraded;

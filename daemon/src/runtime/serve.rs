@@ -1,6 +1,7 @@
 //! Runs the daemon from its start to its stop.
 
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,6 +95,14 @@ fn start_tasks(
     spawn(Task::Key, Box::new(|runtime, stop| Box::pin(keep_key(runtime, stop))));
     spawn(Task::Refresh, Box::new(|runtime, stop| Box::pin(keep_fresh(runtime, stop))));
     spawn(Task::SelfTest, Box::new(|runtime, stop| Box::pin(keep_testing(runtime, stop))));
+    let run = environment.paths.run.clone();
+    spawn(
+        Task::Changes,
+        Box::new(move |runtime, stop| {
+            let run = run.clone();
+            Box::pin(async move { keep_marking(&runtime, &run, stop).await })
+        }),
+    );
     spawn(Task::Tidy, Box::new(|runtime, stop| Box::pin(tidy(runtime, stop))));
     spawn(
         Task::Reload,
@@ -137,6 +146,12 @@ async fn keep_fresh(runtime: Arc<Runtime>, stop: CancellationToken) {
 async fn keep_testing(runtime: Arc<Runtime>, stop: CancellationToken) {
     if runtime.service.readiness().ready_or_stopped(&stop).await {
         runtime.keep_testing(stop).await;
+    }
+}
+
+async fn keep_marking(runtime: &Runtime, run: &Path, stop: CancellationToken) {
+    if runtime.service.readiness().ready_or_stopped(&stop).await {
+        runtime.keep_marking(run, stop).await;
     }
 }
 

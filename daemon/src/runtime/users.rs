@@ -71,7 +71,7 @@ pub(crate) async fn find_users(workloads: &Workloads, former: &Workloads) -> Vec
 mod tests {
     use super::*;
     use crate::model::principal::Principal;
-    use crate::provider::upstream::Upstreams;
+    use crate::provider::upstream::{OnChange, Upstreams};
 
     fn of_user(user: WorkloadUser) -> Upstreams {
         let workload = Workload {
@@ -79,6 +79,7 @@ mod tests {
             user: Some(user),
             depends_on: Vec::new(),
             mount: Vec::new(),
+            on_change: OnChange::default(),
             sources: Vec::new(),
         };
         let workloads = BTreeMap::from([("app".to_owned(), workload)]);

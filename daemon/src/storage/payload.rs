@@ -10,9 +10,9 @@ use prost::encoding::{
 use prost::{DecodeError, Message};
 use psi_common::SecretBytes;
 
-use crate::cache::{Entry, Snapshot};
+use crate::cache::{Entry, Replacement, Snapshot};
 use crate::crypto::envelope::EnvelopeError;
-use crate::model::clock::Timestamp;
+use crate::model::clock::{BootInstant, Timestamp};
 use crate::model::reference::{CacheKey, Namespace};
 
 /// The fields of the payload, version 2: the generation, which each write increments; the time of the write, in
@@ -42,6 +42,12 @@ struct StoredEntry {
     /// When the provider first returned this value, in milliseconds since 1970 UTC; 0 if that is `fetched_at_ms`.
     #[prost(uint64, tag = "7")]
     changed_at_ms: u64,
+    /// The boot in which the value replaced another one; 0: it is the first one.
+    #[prost(fixed64, tag = "8")]
+    replaced_boot: u64,
+    /// When, in milliseconds on that boot's clock.
+    #[prost(uint64, tag = "9")]
+    replaced_ms: u64,
 }
 
 impl std::fmt::Debug for StoredEntry {
@@ -65,9 +71,9 @@ pub fn encode(snapshot: &Snapshot, written_at: Timestamp, out: &mut Vec<u8>) {
     }
 }
 
-/// The most bytes of an entry: the texts, a tag and a length for each and for the entry, and three numbers.
+/// The most bytes of an entry: the texts, a tag and a length for each and for the entry, and five numbers.
 fn max_entry_len(key: &CacheKey, entry: &Entry) -> usize {
-    key.namespace.as_str().len() + key.path.len() + key.key.len() + entry.value().len() + 68
+    key.namespace.as_str().len() + key.path.len() + key.key.len() + entry.value().len() + 88
 }
 
 /// Encodes an entry as prost encodes a [`StoredEntry`], without the copies of text and value that a `StoredEntry`
@@ -95,6 +101,10 @@ fn encode_entry(key: &CacheKey, entry: &Entry, out: &mut Vec<u8>) {
     if changed_at != 0 {
         length += 1 + encoded_len_varint(changed_at);
     }
+    let (replaced_boot, replaced_ms) = stored_replacement(entry);
+    if replaced_boot != 0 {
+        length += 1 + size_of::<u64>() + 1 + encoded_len_varint(replaced_ms);
+    }
     encode_key(ENTRY, WireType::LengthDelimited, out);
     encode_varint(length as u64, out);
     for (tag, text) in texts {
@@ -111,6 +121,16 @@ fn encode_entry(key: &CacheKey, entry: &Entry, out: &mut Vec<u8>) {
     if changed_at != 0 {
         uint64::encode(7, &changed_at, out);
     }
+    if replaced_boot != 0 {
+        fixed64::encode(8, &replaced_boot, out);
+        uint64::encode(9, &replaced_ms, out);
+    }
+}
+
+/// The boot and the milliseconds; 0 for no boot.
+fn stored_replacement(entry: &Entry) -> (u64, u64) {
+    let Some(Replacement { boot, at }) = entry.replaced() else { return (0, 0) };
+    (boot, u64::try_from(at.as_millis()).unwrap_or_default())
 }
 
 /// Decodes the bytes of [`encode`].
@@ -150,6 +170,12 @@ impl StoredEntry {
             0 => entry,
             changed_at => entry.unchanged_since(Timestamp::from_millis(changed_at)),
         };
+        let entry = match (self.replaced_boot, i64::try_from(self.replaced_ms)) {
+            (0, _) | (_, Err(_)) => entry,
+            (boot, Ok(at)) => {
+                entry.replacing(Replacement { boot, at: BootInstant::from_millis(at) })
+            }
+        };
         (key, entry.last_served_in(self.last_served_boot).into())
     }
 }
@@ -176,14 +202,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn snapshot_survives_a_round_trip(generation: u64, entries in prop::collection::btree_map((any::<String>(), any::<String>(), any::<String>()), (prop::collection::vec(any::<u8>(), 0..50), any::<u64>(), any::<u64>(), 1..u64::MAX), 0..8)) {
+        fn snapshot_survives_a_round_trip(generation: u64, entries in prop::collection::btree_map((any::<String>(), any::<String>(), any::<String>()), (prop::collection::vec(any::<u8>(), 0..50), any::<u64>(), any::<u64>(), 1..u64::MAX, prop::option::of((1..u64::MAX, 0..i64::MAX))), 0..8)) {
             let snapshot = Snapshot {
                 generation,
                 entries: entries
                     .iter()
-                    .map(|(stored, (value, ms, boot, changed))| {
+                    .map(|(stored, (value, ms, boot, changed, replaced))| {
                         let entry = Entry::new(SecretBytes::new(value.clone()), Timestamp::from_millis(*ms)).last_served_in(*boot);
                         let entry = entry.unchanged_since(Timestamp::from_millis(*changed));
+                        let replaced = replaced.map(|(boot, at)| Replacement { boot, at: BootInstant::from_millis(at) });
+                        let entry = match replaced {
+                            Some(replaced) => entry.replacing(replaced),
+                            None => entry,
+                        };
                         let (namespace, path, key) = stored.clone();
                         (CacheKey::new(Namespace::from_stored(namespace.into()), path, key), Arc::new(entry))
                     })
@@ -195,11 +226,12 @@ mod tests {
             let read = decode(&SecretBytes::new(bytes)).unwrap();
             prop_assert_eq!(read.generation, generation);
             prop_assert_eq!(read.entries.len(), entries.len());
-            for ((key, entry), (stored, (value, ms, boot, changed))) in read.entries.iter().zip(&entries) {
+            for ((key, entry), (stored, (value, ms, boot, changed, replaced))) in read.entries.iter().zip(&entries) {
                 prop_assert_eq!((key.namespace.as_str(), &*key.path, &*key.key), (&*stored.0, &*stored.1, &*stored.2));
                 prop_assert_eq!(entry.value().expose_secret(), &value[..]);
                 prop_assert_eq!((entry.fetched_at().as_millis(), entry.last_served_boot()), (*ms, *boot));
                 prop_assert_eq!(entry.changed_at().as_millis(), *changed);
+                prop_assert_eq!(entry.replaced().map(|it| (it.boot, it.at.as_millis())), *replaced);
             }
         }
 

@@ -5,21 +5,23 @@
 //! number of records a minute; those beyond it are counted, and the count is recorded.
 
 mod budget;
+mod last_uses;
 mod record;
 mod seen;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use psi_common::SecretId;
 
-use crate::model::clock::{Now, Timestamp};
+use crate::model::clock::Now;
 use budget::Budgets;
+use last_uses::LastUses;
 use seen::Seen;
 
+pub(crate) use last_uses::LastUse;
 pub(crate) use record::{Actor, Event, Record, TrailSubject, Use};
 
 /// Records that wait for the journal; more are left out.
@@ -37,21 +39,10 @@ pub struct Trail {
 struct State {
     seen: Seen,
     budgets: Budgets,
-    last_uses: HashMap<SecretId, LastUse>,
+    last_uses: LastUses,
     totals: TrailTotals,
     /// None once the trail is closed.
     queue: Option<SyncSender<Record>>,
-}
-
-/// The last lookup of an id since the start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LastUse {
-    /// When it was answered.
-    pub(crate) at: Timestamp,
-    /// The user, from the kernel.
-    pub(crate) uid: u32,
-    /// The unit of the calling process, a hint. A health check keeps the one of the lookup before it.
-    pub(crate) unit: Option<Arc<str>>,
 }
 
 /// Counts since the start.
@@ -83,7 +74,7 @@ impl Trail {
         let state = State {
             seen: Seen::default(),
             budgets: Budgets::default(),
-            last_uses: HashMap::new(),
+            last_uses: LastUses::default(),
             totals: TrailTotals::default(),
             queue: writer.is_ok().then_some(queue),
         };
@@ -96,7 +87,7 @@ impl Trail {
         if let (true, TrailSubject::Id(id), Some(uid)) =
             (used.is_served(), &used.secret, used.actor.uid)
         {
-            state.note_last_use(*id, uid, used, now.wall);
+            state.note_last_use(*id, uid, used, now);
         }
         if let Some(lookup) = state.seen.first(used)
             && !state.record(used.record(), now)
@@ -111,7 +102,7 @@ impl Trail {
         if let (Event::Delete, TrailSubject::Id(id), "ok") =
             (record.event, &record.subject, record.outcome)
         {
-            state.last_uses.remove(id);
+            state.last_uses.forget(*id);
         }
         state.totals.refusals += u64::from(record.event == Event::Refusal);
         state.record(record, now);
@@ -119,7 +110,13 @@ impl Trail {
 
     /// The last lookup of each id since the start.
     pub(crate) fn last_uses(&self) -> HashMap<SecretId, LastUse> {
-        self.state.lock().last_uses.clone()
+        self.state.lock().last_uses.newest()
+    }
+
+    /// The last lookups of these ids by each user and unit since the start.
+    pub(crate) fn uses_of(&self, ids: &[SecretId]) -> Vec<LastUse> {
+        let state = self.state.lock();
+        ids.iter().flat_map(|id| state.last_uses.of(*id)).cloned().collect()
     }
 
     /// Counts since the start.
@@ -144,14 +141,13 @@ impl Trail {
 }
 
 impl State {
-    fn note_last_use(&mut self, id: SecretId, uid: u32, used: &Use<'_>, at: Timestamp) {
-        let known = self.last_uses.get(&id).filter(|last| last.uid == uid);
-        let unit = match known {
-            // The container that it checks was started by the unit before.
-            Some(last) if used.actor.is_health_check() => last.unit.clone(),
-            _ => used.actor.unit.clone(),
-        };
-        self.last_uses.insert(id, LastUse { at, uid, unit });
+    fn note_last_use(&mut self, id: SecretId, uid: u32, used: &Use<'_>, now: Now) {
+        let unit = used.actor.unit.clone();
+        let new = LastUse { at: now.wall, boot: now.boot, uid, unit };
+        match used.actor.is_health_check() {
+            true => self.last_uses.note_health_check(id, new),
+            false => self.last_uses.note(id, new),
+        }
     }
 
     /// Whether the record is written, and not left out.

@@ -65,7 +65,7 @@ fn last_use_is_the_last_answered_lookup_and_goes_with_the_registration() {
     trail.used(&lookup(&a, 0, "web.service", 1), now);
     trail.used(&lookup(&a, 7, "db.service", 1), now);
     trail.used(&Use { version: None, outcome: "unknown", ..lookup(&a, 9, "x.service", 1) }, now);
-    let last = LastUse { at: now.wall, uid: 7, unit: Some("db.service".into()) };
+    let last = LastUse { at: now.wall, boot: now.boot, uid: 7, unit: Some("db.service".into()) };
     assert_eq!(trail.last_uses(), [(id('a'), last)].into());
     let failed = Record::new(Event::Delete, actor(7, "x.service"), a.clone(), "unavailable");
     trail.record(failed, now);

@@ -204,6 +204,7 @@ mod tests {
             user: None,
             depends_on: Vec::new(),
             mount: mount.iter().map(ToString::to_string).collect(),
+            on_change: crate::provider::upstream::OnChange::default(),
             sources: sources.iter().map(source).collect(),
         }
     }

@@ -1,6 +1,7 @@
 //! The secrets that each workload of the config needs at podman: the listings of its sources, by key. psid reports
 //! them to psictl, and does not call podman.
 
+mod changes;
 mod inventory;
 mod login_check;
 mod names;
@@ -12,7 +13,7 @@ use psi_common::{SecretBytes, SecretId};
 
 use crate::cache::{CacheLookup, Entry};
 use crate::lookup::{Certainty, SelfTestContext, Service};
-use crate::model::clock::Now;
+use crate::model::clock::{BootInstant, Now, Timestamp};
 use crate::model::principal::{Owner, Principal};
 use crate::model::reference::{CacheKey, Listing, ListingScope, Reference};
 use crate::provider::circuit_breaker::Caller;
@@ -20,6 +21,7 @@ use crate::provider::upstream::{CallError, Route, Upstream, Workload, WorkloadUs
 use crate::provider::{InvalidReference, Listed, ProviderError, Source};
 use crate::registry::Registered;
 
+pub(crate) use changes::{ReplacedSecret, WorkloadChanges, changes};
 pub(crate) use inventory::{InventoryItem, inventory};
 pub(crate) use login_check::{LoginCheckOptions, check_logins};
 
@@ -55,6 +57,8 @@ pub(crate) struct PlannedSecret {
     pub ids: Vec<SecretId>,
     /// Whether it would resolve after a reboot without the provider.
     pub survives_outage: Certainty,
+    /// When its value replaced another one in this boot, and that time on the wall clock.
+    pub replaced: Option<(BootInstant, Timestamp)>,
     /// One sentence each, with the remedy.
     pub warnings: Vec<String>,
     /// Why it cannot be registered.
@@ -63,7 +67,8 @@ pub(crate) struct PlannedSecret {
 
 /// A value of a source.
 enum Value {
-    Cached(Arc<Entry>),
+    /// When it replaced another one in this boot.
+    Cached(Arc<Entry>, Option<BootInstant>),
     Listed(SecretBytes),
 }
 
@@ -206,7 +211,11 @@ async fn list(
     let scope = upstream.provider.scope_of(source)?;
     if service.cache().is_enabled() {
         let entries = service.cache().entries_in(&scope).into_iter();
-        let values = entries.map(|(key, entry)| (key, Value::Cached(entry))).collect();
+        let cached = |entry: Arc<Entry>| {
+            let replaced = service.cache().replaced_in_this_boot(&entry);
+            Value::Cached(entry, replaced)
+        };
+        let values = entries.map(|(key, entry)| (key, cached(entry))).collect();
         return Ok(SourceContents { scope, values });
     }
     let call = upstream.call_for_directory(&scope, Route::List, Caller::Admin);
@@ -308,15 +317,23 @@ fn plan_secret(plan: &WorkloadPlan, source: &Source, found: &Found, ids: &Ids) -
         mount,
         ids: ids.get(key).cloned().unwrap_or_default(),
         survives_outage: Certainty::Unknown,
+        replaced: value.replaced(),
         warnings,
         error,
     }
 }
 
 impl Value {
+    fn replaced(&self) -> Option<(BootInstant, Timestamp)> {
+        match self {
+            Self::Cached(entry, replaced) => replaced.map(|at| (at, entry.changed_at())),
+            Self::Listed(_) => None,
+        }
+    }
+
     fn secret(&self) -> &SecretBytes {
         match self {
-            Self::Cached(entry) => entry.value(),
+            Self::Cached(entry, _) => entry.value(),
             Self::Listed(value) => value,
         }
     }

@@ -36,6 +36,7 @@ fn plan_of(name: &str, keys: &[&str]) -> WorkloadPlan {
         user: None,
         depends_on: Vec::new(),
         mount: Vec::new(),
+        on_change: crate::provider::upstream::OnChange::default(),
         sources: Vec::new(),
     };
     let mut plan = WorkloadPlan::new(name, &workload);

@@ -7,13 +7,17 @@ use psi_common::{Exit, Paths};
 use psi_proto::v1::{ProviderFailures, ProviderStatus, StatusResponse, TaskStatus, Tristate};
 
 use crate::client::{Client, Deadline};
+use crate::ctl::changes::{self, Changes};
 use crate::error::CliError;
 use crate::stdio;
 
 /// A daemon that is down is a metric as well as an error.
 pub(crate) fn run(paths: &Paths) -> Result<(), CliError> {
     match Client::new(paths, Deadline::Probe).status(false) {
-        Ok(status) => stdio::write_text(&as_text(&status)),
+        Ok(status) => {
+            let changes = changes::look(paths, Deadline::Probe);
+            stdio::write_text(&(as_text(&status) + &outdated(&changes)))
+        }
         Err(down) => {
             if down.exit() == Exit::NoDaemon {
                 let mut metrics = Metrics::default();
@@ -53,6 +57,25 @@ fn as_text(status: &StatusResponse) -> String {
         drill(&mut metrics, status);
         providers(&mut metrics, &status.providers);
         tasks(&mut metrics, &status.tasks);
+    }
+    metrics.text
+}
+
+/// The units that run with an older value; no sample if that is not known.
+fn outdated(changes: &Changes) -> String {
+    let mut metrics = Metrics::default();
+    if changes.unknown.is_empty() {
+        let help = "Units that run with an older value of a secret";
+        metrics.gauge("outdated_units", help, changes.units().len());
+    }
+    let units = changes.units();
+    let labels = units.iter().map(|unit| [("workload", unit.workload), ("unit", unit.unit)]);
+    let labels: Vec<_> = labels.collect();
+    let times = units.iter().map(|unit| seconds(unit.changed_at_ms));
+    let samples: Vec<_> = labels.iter().map(<[_; 2]>::as_slice).zip(times).collect();
+    if !samples.is_empty() {
+        let help = "When a value changed after the unit had read the one before";
+        metrics.samples("unit_outdated_since_timestamp_seconds", "gauge", help, &samples);
     }
     metrics.text
 }

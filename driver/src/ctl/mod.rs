@@ -3,6 +3,7 @@
 mod add;
 pub(crate) mod args;
 mod cache;
+mod changes;
 mod client;
 pub(crate) mod complete;
 mod config_in_force;
@@ -35,6 +36,7 @@ mod seal;
 mod secrets;
 mod setup;
 mod status;
+mod systemctl;
 mod wording;
 
 use psi_common::Paths;
@@ -68,6 +70,7 @@ pub(crate) fn run(paths: &Paths, command: &Command) -> Result<(), CliError> {
         Command::Gc(options) => gc::run(paths, options),
         Command::Migrate(options) => migrate::run(paths, options),
         Command::Import { command } => import::run(paths, command),
+        Command::ApplyChanges(options) => changes::apply::run(paths, options),
         Command::Exec(options) => export::exec::run(paths, options),
         Command::Render(options) => export::render::run(paths, options),
         Command::Cache { command } => cache::run(paths, command),

@@ -18,7 +18,7 @@ use crate::cache::{BootId, Cache, Policy, ReconcileOptions, RemovalReason};
 use crate::model::clock::{BootInstant, Timestamp};
 use crate::model::reach::Reach;
 use crate::model::reference::{Listing, ListingScope, Namespace};
-use crate::provider::upstream::{Upstream, Workload};
+use crate::provider::upstream::{OnChange, Upstream, Workload};
 use crate::provider::{Fetched, InvalidReference, Listed, Persistence, SecretProvider, Source};
 use crate::refresh::{Progress, RefreshInterval, RefreshScope, Refresher};
 use crate::registry::{Keys, Registration};
@@ -189,6 +189,7 @@ impl Fixture {
             user: None,
             depends_on: Vec::new(),
             mount: Vec::new(),
+            on_change: OnChange::default(),
             sources: directories.iter().map(source).collect(),
         };
         let upstreams = Upstreams {

@@ -2,6 +2,7 @@
 
 mod counters;
 mod health;
+mod on_change;
 mod scopes;
 mod workload_user;
 
@@ -15,6 +16,7 @@ use crate::provider::{Source, configured_name};
 pub(crate) use counters::ProviderCounters;
 pub(crate) use health::CallError;
 pub use health::Upstream;
+pub(crate) use on_change::{ChangeAction, OnChange};
 pub(crate) use scopes::{Call, Route};
 pub(crate) use workload_user::WorkloadUser;
 
@@ -41,6 +43,8 @@ pub struct Workload {
     pub depends_on: Vec<String>,
     /// The keys that become files in `/run/secrets` instead of variables.
     pub mount: Vec<String>,
+    /// What is done when a value changed.
+    pub on_change: OnChange,
     /// The directories; if two have the same key, the later one wins.
     pub sources: Vec<Source>,
 }
@@ -114,6 +118,7 @@ mod tests {
             user: paths.contains(&"/c").then(|| WorkloadUser::Uid(1_000)),
             depends_on: Vec::new(),
             mount: Vec::new(),
+            on_change: OnChange::default(),
             sources: paths.iter().map(|path| source(path)).collect(),
         };
         let upstreams = Upstreams {

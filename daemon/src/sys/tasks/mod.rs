@@ -30,6 +30,8 @@ pub(crate) enum Task {
     Refresh,
     /// Tests that all registered secrets resolve without a provider.
     SelfTest,
+    /// Marks the workloads with changed values.
+    Changes,
     /// Writes `cache.enc`.
     Persist,
     /// Reads the config again.
@@ -72,10 +74,11 @@ pub(crate) struct TaskStep {
 }
 
 impl Task {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Key,
         Self::Refresh,
         Self::SelfTest,
+        Self::Changes,
         Self::Persist,
         Self::Reload,
         Self::Tidy,
@@ -88,6 +91,7 @@ impl Task {
             Self::Key => "key",
             Self::Refresh => "refresh",
             Self::SelfTest => "self-test",
+            Self::Changes => "changes",
             Self::Persist => "persist",
             Self::Reload => "reload",
             Self::Tidy => "tidy",
@@ -101,6 +105,7 @@ impl Task {
             Self::Key => "the key is not opened",
             Self::Refresh => "cached values are not refreshed",
             Self::SelfTest => "an outage is not tested",
+            Self::Changes => "units are not restarted after a change",
             Self::Persist => "fetched values are not written to cache.enc",
             Self::Reload => "the config is not read again",
             Self::Tidy => "deleted secrets are not removed from the disk",

@@ -23,8 +23,8 @@ pub(crate) use init::{
 };
 pub(crate) use migrate::{MigrateOptions, OldStore};
 pub(crate) use options::{
-    AddOptions, DependentsOptions, DoctorOptions, DrillOptions, ExecOptions, GcOptions,
-    InstallOptions, LoginOptions, RenderOptions, SetupOptions,
+    AddOptions, ApplyChangesOptions, DependentsOptions, DoctorOptions, DrillOptions, ExecOptions,
+    GcOptions, InstallOptions, LoginOptions, RenderOptions, SetupOptions,
 };
 pub(crate) use secrets::{SecretKind, SecretsOptions, SortBy};
 
@@ -134,6 +134,14 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ImportCommand,
     },
+    /// Restart the units that run with an older value of a secret, one at a time
+    ///
+    /// psid remembers when each value changed. A unit that began to start before that has the older value, unless the trail
+    /// has a later lookup by it. Without an argument, the units of each workload whose on_change is "restart" or
+    /// "reload"; with one, those of that workload. A unit is restarted by `systemctl try-restart` and must be active before
+    /// the next one; the first that is not ends the run. Nothing is restarted during a drill, or while the provider does not
+    /// answer.
+    ApplyChanges(ApplyChangesOptions),
     /// Run a command with a workload's secrets in its environment
     Exec(ExecOptions),
     /// Write a workload's secrets as files into a directory in RAM
@@ -260,6 +268,7 @@ impl Command {
             Self::Gc(_) => "gc".into(),
             Self::Migrate(_) => "migrate".into(),
             Self::Import { command } => format!("import {}", command.name()),
+            Self::ApplyChanges(_) => "apply-changes".into(),
             Self::Exec(_) => "exec".into(),
             Self::Render(_) => "render".into(),
             Self::Cache { command } => match command {

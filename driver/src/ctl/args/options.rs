@@ -19,6 +19,21 @@ pub(crate) struct AddOptions {
 }
 
 #[derive(Args)]
+pub(crate) struct ApplyChangesOptions {
+    /// A workload of the config (default: each whose on_change asks for it)
+    pub(crate) workloads: Vec<String>,
+    /// Only workloads that psid marked since the last run, after a random delay of at most on_change_jitter each
+    #[arg(long, conflicts_with = "workloads")]
+    pub(crate) marked: bool,
+    /// Print what would be restarted, and change nothing; exit with 0 if there is nothing, else 1
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
 pub(crate) struct DrillOptions {
     /// Duration, from 1s to 1h
     #[arg(long = "for", value_name = "TIME", default_value = "1m", value_parser = humantime::parse_duration)]

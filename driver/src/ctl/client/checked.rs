@@ -6,18 +6,20 @@ use psi_common::check;
 use psi_proto::v1::drill_event::Event as Drilled;
 use psi_proto::v1::plan_event::Event as Planned;
 use psi_proto::v1::{
-    DrillEvent, DrillFailure, DrillStarted, ExpiringCredential, HsmKey, HsmStatusResponse,
-    HsmToken, ImportResponse, ImportResult, InvalidateResponse, LastUse, MakeRecoveryKeyResponse,
-    NoteNamesResponse, PlanEvent, PlannedSecret, PlannedWorkload, ProviderStatus, RecoverResponse,
-    RefreshEvent, RefreshSummary, Registration, RekeyResponse, RepointResponse, RestorableResponse,
-    RestorableSecret, RestoreResponse, SealResponse, StatusResponse, TaskStatus, VerifyResult,
-    WithheldSecret,
+    ChangedSecret, ChangedWorkload, DrillEvent, DrillFailure, DrillStarted, ExpiringCredential,
+    HsmKey, HsmStatusResponse, HsmToken, ImportResponse, ImportResult, InvalidateResponse, LastUse,
+    MakeRecoveryKeyResponse, NoteNamesResponse, PlanEvent, PlannedSecret, PlannedWorkload,
+    ProviderStatus, RecoverResponse, RefreshEvent, RefreshSummary, Registration, RekeyResponse,
+    RepointResponse, RestorableResponse, RestorableSecret, RestoreResponse, SealResponse,
+    StatusResponse, TaskStatus, VerifyResult, WithheldSecret,
 };
 use serde_json::Value;
 
 use crate::client::{Checked, InvalidMessage, Printable, is_id, nothing_to_check, texts};
 
 texts! {
+    ChangedSecret { name, used_by }
+    ChangedWorkload { name, user, deferred, secrets }
     DrillStarted { would_fail, unknown, unknown_reasons }
     DrillFailure { secret, reason }
     ExpiringCredential { identity, what, remedy }
@@ -114,6 +116,14 @@ impl Checked for Registration {
 impl Checked for SealResponse {
     fn check(&self) -> Result<(), InvalidMessage> {
         Ok(check::without_controls("the reference", &self.reference)?)
+    }
+}
+
+/// Root's psictl restarts the units of the workloads that psid names.
+impl Checked for ChangedWorkload {
+    fn check(&self) -> Result<(), InvalidMessage> {
+        check::without_controls("the workload", &self.name)?;
+        Ok(check::without_controls("the user", &self.user)?)
     }
 }
 

@@ -3,8 +3,9 @@
 use psi_common::SecretId;
 use psi_proto::v1::plan_event::Event;
 use psi_proto::v1::{
-    NoteNamesRequest, NoteNamesResponse, PlanEvent, PlanRequest, PlannedWorkload, RefreshEvent,
-    Registration, RegistrationsRequest, RepointRequest, RepointResponse, SecretName,
+    ChangedWorkload, ChangesRequest, NoteNamesRequest, NoteNamesResponse, PlanEvent, PlanRequest,
+    PlannedWorkload, RefreshEvent, Registration, RegistrationsRequest, RepointRequest,
+    RepointResponse, SecretName,
 };
 
 use crate::client::Client;
@@ -39,6 +40,13 @@ impl Client {
         let mut all = Vec::new();
         let request = RegistrationsRequest {};
         self.stream(WORKLOADS, "Registrations", &request, &mut |one| all.push(one))?;
+        Ok(all)
+    }
+
+    /// The workloads with a value that replaced another one in this boot, by name.
+    pub(crate) fn changes(&self) -> Result<Vec<ChangedWorkload>, CliError> {
+        let mut all = Vec::new();
+        self.stream(WORKLOADS, "Changes", &ChangesRequest {}, &mut |one| all.push(one))?;
         Ok(all)
     }
 

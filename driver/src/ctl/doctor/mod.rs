@@ -15,9 +15,10 @@ use psi_common::{Exit, Finding, Paths, Problem};
 
 use crate::client::{Client, Deadline};
 use crate::ctl::args::DoctorOptions;
+use crate::ctl::changes::{self, Changes, ReportedUnit};
 use crate::ctl::names;
 use crate::ctl::podman::{self, Commands};
-use crate::ctl::{install, psid, wording};
+use crate::ctl::{install, psid, status, wording};
 use crate::error::CliError;
 use crate::stdio;
 use secrets::Inventory;
@@ -57,6 +58,7 @@ pub(crate) fn run(paths: &Paths, options: &DoctorOptions) -> Result<(), CliError
     findings.extend(workloads.findings(&units.quadlets));
     findings.extend(users::findings(&units.of_users, &inventory, &workloads));
     findings.extend(python_psi::findings(&quadlets));
+    findings.extend(outdated(&changes::look(paths, Deadline::Probe)));
     let findings = group::by_cause(findings, &units.own);
     let stopped = group::stopped(&units.own, &findings);
     let report = if options.json { report::as_json } else { report::as_text };
@@ -65,6 +67,18 @@ pub(crate) fn run(paths: &Paths, options: &DoctorOptions) -> Result<(), CliError
         true => Ok(()),
         false => Err(CliError::status_only(Exit::Drift)),
     }
+}
+
+/// The units that run with an older value.
+fn outdated(changes: &Changes) -> Vec<Finding> {
+    let finding = |unit: &ReportedUnit<'_>| {
+        let Problem { what, remedy } = unit.problem(status::now());
+        Finding::warning(what, remedy)
+            .of("outdated-value")
+            .affecting(unit.secrets.iter().map(String::as_str))
+            .on_units([unit.unit])
+    };
+    changes.units().iter().map(finding).collect()
 }
 
 fn of_podman(failure: CliError, finding: fn(String, String) -> Finding) -> Finding {

@@ -1,10 +1,10 @@
 //! systemd's units of psid: the system's, or the user's own.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use psi_common::{Exit, Scope, passwd};
 
+use crate::ctl::systemctl;
 use crate::error::CliError;
 
 const SERVICE: &str = "psid.service";
@@ -68,21 +68,8 @@ impl Manager {
 
     /// Runs systemctl; `Err` is its message.
     pub(super) fn call(self, args: &[&str]) -> Result<String, String> {
-        let mut command = Command::new("systemctl");
-        if self.is_user {
-            command.arg("--user");
-        }
-        let output = command.args(args).stdin(Stdio::null()).output();
-        let output = output.map_err(|cause| format!("running systemctl: {cause}"))?;
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
-        }
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        let line = stderr.lines().find(|line| !line.trim().is_empty());
-        Err(line.map_or_else(
-            || output.status.to_string(),
-            |line| line.trim_end_matches('.').to_owned(),
-        ))
+        let user: &[&str] = if self.is_user { &["--user"] } else { &[] };
+        systemctl::call(&[user, args].concat())
     }
 
     /// Whether a unit is active, and since when, in seconds of the wall clock.

@@ -11,7 +11,7 @@ use psi_proto::v1::{Registration, RegistrationKind};
 
 use crate::client::{Client, Deadline};
 use crate::ctl::args::{SecretKind, SecretsOptions, SortBy};
-use crate::ctl::{names, podman, status};
+use crate::ctl::{changes, names, podman, status};
 use crate::error::CliError;
 use crate::stdio;
 
@@ -30,10 +30,12 @@ pub(crate) fn run(paths: &Paths, options: &SecretsOptions) -> Result<(), CliErro
     shown.retain(|one| is_wanted(one, options, owner));
     sort(&mut shown, options.sort);
     let users = Users::default();
+    let changes = changes::look(paths, Deadline::Probe);
     let text = if options.json {
-        report::as_json(&shown, &users)
+        report::as_json(&shown, &users, &changes)
     } else {
         report::as_text(&shown, &users, status::now())
+            + &report::outdated(&shown, &changes, status::now())
     };
     stdio::write_text(&text)
 }

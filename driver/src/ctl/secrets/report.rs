@@ -7,6 +7,7 @@ use psi_proto::v1::{LastUse, Registration};
 use serde::Serialize;
 
 use super::{SecretKind, Users, kind_of, owner_of};
+use crate::ctl::changes::{Changes, ReportedUnit};
 use crate::ctl::json;
 use crate::ctl::wording::ago;
 
@@ -25,6 +26,8 @@ struct Secret<'a> {
     fetched_at_ms: Option<u64>,
     changed_at_ms: Option<u64>,
     last_use: Option<Used<'a>>,
+    /// The units that run with an older value.
+    outdated_units: Vec<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -40,13 +43,19 @@ struct Used<'a> {
     unit: Option<&'a str>,
 }
 
-pub(super) fn as_json(all: &[Registration], users: &Users) -> String {
+pub(super) fn as_json(all: &[Registration], users: &Users, changes: &Changes) -> String {
     let user = |uid| User { uid, name: users.name_of(uid) };
-    let secret = |one| secret(one, &user);
+    let units = changes.units();
+    let secret = |one| secret(one, &user, &units);
     json::text(&all.iter().map(secret).collect::<Vec<_>>())
 }
 
-fn secret<'a>(one: &'a Registration, user: &impl Fn(u32) -> User<'a>) -> Secret<'a> {
+fn secret<'a>(
+    one: &'a Registration,
+    user: &impl Fn(u32) -> User<'a>,
+    units: &[ReportedUnit<'a>],
+) -> Secret<'a> {
+    let outdated = units.iter().filter(|unit| unit.secrets.contains(&one.name));
     Secret {
         id: &one.id,
         name: text(&one.name),
@@ -61,6 +70,7 @@ fn secret<'a>(one: &'a Registration, user: &impl Fn(u32) -> User<'a>) -> Secret<
             user: user(last.uid),
             unit: text(&last.unit),
         }),
+        outdated_units: outdated.map(|unit| unit.unit).collect(),
     }
 }
 
@@ -74,6 +84,15 @@ fn kind(one: &Registration) -> &'static str {
         SecretKind::Literal => "literal",
         SecretKind::Unusable => "unusable",
     }
+}
+
+/// The units that run with an older value of one of these secrets.
+pub(super) fn outdated(all: &[Registration], changes: &Changes, now: SystemTime) -> String {
+    let is_of = |unit: &ReportedUnit<'_>| all.iter().any(|one| unit.secrets.contains(&one.name));
+    let units = changes.units().into_iter().filter(is_of);
+    let lines = units.map(|unit| format!("OUTDATED: {}\n", unit.problem(now)));
+    let unknown = changes.unknown.iter().map(|why| format!("UNKNOWN: {why}\n"));
+    lines.chain(unknown).collect()
 }
 
 pub(super) fn as_text(all: &[Registration], users: &Users, now: SystemTime) -> String {
@@ -204,7 +223,7 @@ mod tests {
 
     #[test]
     fn json_has_null_for_what_is_unknown() {
-        let text = as_json(&[registration(), literal()], &Users::default());
+        let text = as_json(&[registration(), literal()], &Users::default(), &Changes::default());
         let all: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(all[0]["name"], "app--A");
         assert_eq!(all[0]["last_use"]["user"]["name"], "root");

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use psi_common::Scope;
+
+use crate::ctl::systemctl;
 
 /// The outcome of the reload.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -31,7 +33,9 @@ pub(super) fn existing(scope: Scope, units: &[String]) -> Option<BTreeSet<String
     let args =
         [manager(scope), &["list-unit-files", "--no-legend", "--full", "--"], &units].concat();
     // It fails if it has none of them.
-    let output = systemctl(&args).ok().filter(|output| output.stderr.is_empty())?;
+    let mut command = Command::new("systemctl");
+    let output = command.args(args).stdin(Stdio::null()).output().ok();
+    let output = output.filter(|output| output.stderr.is_empty())?;
     let listed = String::from_utf8(output.stdout).ok()?;
     Some(
         listed
@@ -48,23 +52,17 @@ fn manager(scope: Scope) -> &'static [&'static str] {
     }
 }
 
-fn systemctl(args: &[&str]) -> std::io::Result<Output> {
-    Command::new("systemctl").args(args).stdin(Stdio::null()).output()
-}
-
 /// Reloads the units of the scope's systemd.
 pub(super) fn reload(scope: Scope) -> Reload {
     if !Path::new("/run/systemd/system").is_dir() {
         return Reload::NoSystemd;
     }
     let args = [manager(scope), &["daemon-reload"]].concat();
-    let why = match systemctl(&args) {
-        Ok(output) if output.status.success() => return Reload::Done,
-        Ok(output) => {
-            let stderr = String::from_utf8_lossy(&output.stderr);
-            stderr.lines().next().map_or_else(|| output.status.to_string(), str::to_owned)
-        }
-        Err(cause) => cause.to_string(),
-    };
-    Reload::Failed(format!("systemd was not reloaded: {why}; run `systemctl {}`", args.join(" ")))
+    match systemctl::call(&args) {
+        Ok(_) => Reload::Done,
+        Err(why) => Reload::Failed(format!(
+            "systemd was not reloaded: {why}; run `systemctl {}`",
+            args.join(" ")
+        )),
+    }
 }

@@ -13,6 +13,7 @@ use psi_proto::v1::{StatusResponse, Tristate};
 use serde::Serialize;
 
 use crate::client::{Client, Deadline};
+use crate::ctl::changes::{self, Changes};
 use crate::ctl::json;
 use crate::ctl::names::Known;
 use crate::ctl::wording::ago;
@@ -27,10 +28,11 @@ pub(crate) fn run(paths: &Paths, verify: bool, wants_json: bool) -> Result<(), C
             let withheld = status.withheld.iter().flat_map(|withheld| &withheld.ids);
             let fail = status.would_fail_now.iter().chain(&status.would_fail);
             let names = Known::of(paths, fail.chain(&status.unknown).chain(withheld));
+            let changes = changes::look(paths, Deadline::Probe);
             stdio::write_text(&if wants_json {
-                as_json(&status, &names)
+                as_json(&status, &names, &changes)
             } else {
-                as_text(&status, &names, now())
+                as_text(&status, &names, now()) + &outdated_lines(&changes)
             })?;
             verified(&status)?;
             if is_well(&status) { Ok(()) } else { Err(CliError::status_only(Exit::Drift)) }
@@ -46,6 +48,14 @@ pub(crate) fn run(paths: &Paths, verify: bool, wants_json: bool) -> Result<(), C
 #[expect(clippy::disallowed_methods, reason = "ages are relative to the wall clock")]
 pub(super) fn now() -> SystemTime {
     SystemTime::now()
+}
+
+/// The units that run with an older value.
+fn outdated_lines(changes: &Changes) -> String {
+    let units = changes.units();
+    let lines = units.iter().map(|unit| format!("OUTDATED   {}\n", unit.problem(now())));
+    let unknown = changes.unknown.iter().map(|why| format!("UNKNOWN    {why}\n"));
+    lines.chain(unknown).collect()
 }
 
 /// Whether nothing is degraded. An unknown state is no degradation; a query that failed is among the reasons.

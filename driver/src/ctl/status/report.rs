@@ -8,11 +8,24 @@ use psi_proto::v1::{
 };
 use serde::Serialize;
 
+use crate::ctl::changes::{Changes, ReportedUnit};
 use crate::ctl::json;
 use crate::ctl::names::Known;
 
-pub(super) fn as_json(status: &StatusResponse, names: &Known) -> String {
-    json::text(&Report::of(status, names))
+pub(super) fn as_json(status: &StatusResponse, names: &Known, changes: &Changes) -> String {
+    let outdated_units = changes.units();
+    let changes_unknown = &changes.unknown;
+    json::text(&Full { report: Report::of(status, names), outdated_units, changes_unknown })
+}
+
+#[derive(Serialize)]
+struct Full<'a> {
+    #[serde(flatten)]
+    report: Report<'a>,
+    /// The units that run with an older value.
+    outdated_units: Vec<ReportedUnit<'a>>,
+    /// Why it is not known of others.
+    changes_unknown: &'a [String],
 }
 
 /// `None` of any field is `null`: unknown, or not applicable.
