@@ -158,5 +158,5 @@ fn install_writes_the_prefix_into_every_program_path() {
         assert!(!text.contains("/usr/bin/psi"), "{path}");
         named += text.matches("/usr/local/bin/psi").count();
     }
-    assert_eq!(named, 7, "three units, and four commands of podman's");
+    assert_eq!(named, 9, "five units, and four commands of podman's");
 }
