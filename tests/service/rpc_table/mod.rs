@@ -104,6 +104,7 @@ fn rows() -> Vec<Row> {
         row("psi.v1.WorkloadAdmin/Registrations", nothing, all, all),
         row("psi.v1.WorkloadAdmin/Repoint", Request::Repoint, [0, 0, NOT_FOUND], [0, NOT_FOUND, NOT_FOUND]),
         row("psi.v1.WorkloadAdmin/NoteNames", Request::PodmanName, all, all),
+        row("psi.v1.WorkloadAdmin/Changes", nothing, all, all),
         row("psi.v1.ImportAdmin/Import", nothing, any, admins),
     ]
 }

@@ -41,6 +41,12 @@ impl Walk {
         let as_psid = ["setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups"];
         let psid = instance.psid().with_program(&copy).with_users_socket(&instance);
         let psid = psid.through(&as_psid).start();
+        let refresh = || instance.driver(&["cache", "refresh"]).ok();
+        refresh();
+        for path in ["/one", "/two", "/mine"] {
+            infisical.put(path, "B", "changed");
+        }
+        refresh();
         let walk = Self { instance, next: Cell::new(1), _infisical: infisical, _psid: psid };
         walk.store(Owner, &walk.id(0), "kept");
         walk
