@@ -8,13 +8,13 @@ use super::{Tree, succeeds};
 
 /// Copies the installed units into a directory in which their programs exist.
 fn units(tree: &Tree, scope: &str, to: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let program = tree.path("/usr/bin/psid").display().to_string();
+    let programs = format!("{}/psi", tree.path("/usr/bin").display());
     let directory = tree.path("/usr/lib/systemd").join(scope);
     fs::read_dir(directory)
         .unwrap()
         .map(|entry| {
             let path = entry.unwrap().path();
-            let text = fs::read_to_string(&path).unwrap().replace("/usr/bin/psid", &program);
+            let text = fs::read_to_string(&path).unwrap().replace("/usr/bin/psi", &programs);
             let unit = to.join(path.file_name().unwrap());
             fs::write(&unit, text).unwrap();
             unit
