@@ -71,11 +71,11 @@ vm-test: deps deb
 	@tests/vm/story.sh
 
 ## On such a host: the package is installed, upgraded in use, removed and purged; rootless podman; eight users at root's
-## psid; AppArmor. PARTS=container tests psid as a container, after `make image`.
+## psid; AppArmor; rotated values. PARTS=container tests psid as a container, after `make image`.
 vm-host: deps deb
 	$(CARGO) build --locked -p fake-infisical -p psi-probes
 	@tests/vm/build.sh
-	@for part in $(or $(PARTS),packages init rootless users apparmor); do VM=host tests/vm/$$part.sh || exit 1; done
+	@for part in $(or $(PARTS),packages init rootless users apparmor rotate); do VM=host tests/vm/$$part.sh || exit 1; done
 
 ## Each figure that psi promises, with its target: a table, target/bench.json, and tests/bench/RESULTS.md after a
 ## full run (five minutes). QUICK=1 takes two minutes; ONLY="rate disk" selects figures.
