@@ -3,6 +3,7 @@
 
 mod as_psid;
 mod files;
+mod on_change;
 mod online;
 mod unit;
 
@@ -13,7 +14,7 @@ use std::os::fd::RawFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use psi_common::{Exit, OnlineReport, Problem, SecretBytes};
+use psi_common::{Exit, OnlineReport, Paths, Problem, SecretBytes};
 use serde_json::{Value, json};
 
 use super::print;
@@ -134,7 +135,7 @@ pub(super) async fn run(
         Ok(config) => {
             report.warnings.clone_from(&config.warnings);
             report.warnings.extend(find_users(&config.workloads, &BTreeMap::new()).await);
-            report.problems = problems(&config, &path, user);
+            report.problems = problems(&config, &environment.paths, user);
             if options.online {
                 environment.given_secret = given_secret("--secret-fd", secret)?;
                 environment.given_pin = given_secret("--pin-fd", pin)?;
@@ -160,10 +161,11 @@ pub(super) async fn run(
 }
 
 /// What psid could not use of a config that it can read.
-fn problems(config: &Config, path: &Path, user: Option<&PsidUser>) -> Vec<Problem> {
+fn problems(config: &Config, paths: &Paths, user: Option<&PsidUser>) -> Vec<Problem> {
     let objections = config.objections.iter().map(Problem::without_remedy);
     let unit = user.map(|user| &user.unit);
-    objections.chain(files::problems(config, path, unit)).collect()
+    let reloads = on_change::problems(config, &paths.quadlets);
+    objections.chain(files::problems(config, &paths.config, unit)).chain(reloads).collect()
 }
 
 fn unusable(error: &ConfigError, path: &Path, user: Option<&PsidUser>) -> Problem {
@@ -183,13 +185,13 @@ fn unusable(error: &ConfigError, path: &Path, user: Option<&PsidUser>) -> Proble
 /// The report about the config and its files for `psid doctor`: by a `psid check` that becomes psid's user, where this
 /// process is root's.
 pub(super) async fn check_for_doctor(config: &Config, environment: &Environment) -> Checked {
-    let path = &environment.paths.config;
+    let paths = &environment.paths;
     let own =
-        || Checked { problems: problems(config, path, None), warnings: config.warnings.clone() };
+        || Checked { problems: problems(config, paths, None), warnings: config.warnings.clone() };
     if PsidUser::of(environment).is_none() {
         return own();
     }
-    as_psid::check_by_child(path).await.unwrap_or_else(own)
+    as_psid::check_by_child(&paths.config).await.unwrap_or_else(own)
 }
 
 fn given_secret(
