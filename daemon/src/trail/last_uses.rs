@@ -40,7 +40,8 @@ impl LastUses {
     /// A lookup by a health check: the container that it checks was started by the user's unit before.
     pub(super) fn note_health_check(&mut self, id: SecretId, new: LastUse) {
         let known = self.of(id).iter().rfind(|one| one.uid == new.uid).cloned();
-        self.note(id, known.map_or_else(|| new.clone(), |known| LastUse { at: new.at, ..known }));
+        let at = new.at;
+        self.note(id, known.map_or(new, |known| LastUse { at, ..known }));
     }
 
     #[cfg(test)]
@@ -59,5 +60,27 @@ impl LastUses {
     /// The newest one of each id.
     pub(super) fn newest(&self) -> HashMap<SecretId, LastUse> {
         self.0.iter().filter_map(|(id, uses)| Some((*id, uses.last()?.clone()))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A unit that runs with an older value stays so, however often podman checks its health.
+    #[test]
+    fn health_check_is_no_new_lookup_of_the_unit() {
+        let id: SecretId = "0123456789abcdef012345678".parse().unwrap();
+        let of = |ms: u32, unit: &str| LastUse {
+            at: Timestamp::from_millis(ms.into()),
+            boot: BootInstant::from_millis(ms.into()),
+            uid: 0,
+            unit: Some(unit.into()),
+        };
+        let mut uses = LastUses::default();
+        uses.note(id, of(1, "web.service"));
+        uses.note_health_check(id, of(5, "check.service"));
+        let kept = LastUse { at: Timestamp::from_millis(5), ..of(1, "web.service") };
+        assert_eq!(uses.of(id), [kept]);
     }
 }
