@@ -13,9 +13,9 @@ const PROGRAMS: [(&str, &[&str]); 8] = [
     ("psictl", &["driver/src", "common/src", "proto/src"]),
     ("fake-infisical", &["tests/fake-infisical/src"]),
     ("libfaulty_token.so", &["tests/faulty-token/src"]),
-    ("psi-probe", &["tests/probes/src", "daemon/src", "common/src"]),
+    ("psi-probe", &["tests/probes/src/bin/psi-probe.rs", "daemon/src", "common/src"]),
     ("psi-bench", &["tests/bench/src"]),
-    ("psi-provider", &["tests/probes/src", "daemon/src", "common/src"]),
+    ("psi-provider", &["tests/probes/src/bin/psi-provider.rs", "daemon/src", "common/src"]),
 ];
 
 /// The path of a program. Cargo does not build another package's programs for a test, so they may
