@@ -33,7 +33,8 @@ busybox_image
 
 start_afresh
 "$vm" push "$(the_package)" "$work/busybox.tar" "$work/config.toml" /root/
-guest "useradd -m -s /bin/bash anna && cp -r /root/.ssh /home/anna/ && chown -R anna: /home/anna && loginctl enable-linger anna
+guest "id -u anna >/dev/null 2>&1 || useradd -m -s /bin/bash anna
+    cp -r /root/.ssh /home/anna/ && chown -R anna: /home/anna && loginctl enable-linger anna
     podman import -q /root/busybox.tar localhost/busybox:1 >/dev/null
     cp /root/busybox.tar /home/anna/ && chown anna: /home/anna/busybox.tar
     mkdir -p /etc/containers/systemd"
