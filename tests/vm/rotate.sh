@@ -69,7 +69,7 @@ echo '# one value changes'
 before=$(invocations)
 begin=$EPOCHREALTIME
 secret PUT /w1 VALUE two
-within 120 have two w1 || bad "w1 has $(value w1): $(guest 'journalctl -q -o cat -u psi-apply-changes -u psid | tail -n 5')"
+within 900 have two w1 || bad "w1 has $(value w1): $(guest 'journalctl -q -o cat -u psi-apply-changes -u psid | tail -n 5')"
 ok "from the change to the container's answer, with refresh_interval = 1m: $(bc <<<"scale=1; ($EPOCHREALTIME - $begin) / 1") s"
 same 'units restarted' "$(restarted "$before")" 1
 
@@ -81,7 +81,7 @@ for n in 3 7 11 15 19 23 27 31 35 39; do
     changed+=" w$n"
 done
 # shellcheck disable=SC2086
-within 180 have three $changed || bad 'not all have the new value'
+within 900 have three $changed || bad 'not all have the new value'
 same 'units restarted' "$(restarted "$before")" 10
 overlaps=$(guest "for unit in $changed; do echo \"\$(systemctl show -P InactiveExitTimestampMonotonic \$unit) \$(systemctl show -P ActiveEnterTimestampMonotonic \$unit)\"; done | sort -n | awk 'NR > 1 && \$1 < last {n++} {last = \$2} END {print n + 0}'")
 same 'restarts that began before the one before was active' "$overlaps" 0
@@ -90,29 +90,29 @@ same 'outdated units' "$(guest 'psictl status --json || true' | jq '.outdated_un
 echo '# of a user'
 secret PUT /anna VALUE two
 anna_has() { [ "$(as anna "podman exec anna cat /proc/1/environ | tr '\0' '\n' | sed -n 's/^VALUE=//p'")" = two ]; }
-within 120 anna_has || bad "anna's container: $(guest 'journalctl -q -o cat -u psi-apply-changes | tail -n 5')"
+within 900 anna_has || bad "anna's container: $(guest 'journalctl -q -o cat -u psi-apply-changes | tail -n 5')"
 ok "the user's unit was restarted in the user's manager"
 
 echo '# what restarts nothing'
 before=$(invocations)
 guest 'systemd-run -q psictl drill --for 75s'
 secret PUT /w2 VALUE two
-sleep 70
+guest "sleep 70"
 same 'units restarted in a drill' "$(restarted "$before")" 0
-within 180 have two w2 || bad 'after the drill, w2 has the former value'
+within 900 have two w2 || bad 'after the drill, w2 has the former value'
 ok 'after the drill, the change is applied'
 before=$(invocations)
 "$vm" net block
 secret PUT /w4 VALUE two
-sleep 80
+guest "sleep 80"
 same 'units restarted in an outage' "$(restarted "$before")" 0
 "$vm" net on
-within 240 have two w4 || bad 'after the outage, w4 has the former value'
+within 900 have two w4 || bad 'after the outage, w4 has the former value'
 ok 'after the outage, the change is applied'
 before=$(invocations)
 for key in A B C D; do secret DELETE /many "$key"; done
 guest 'psictl cache refresh || true' >/dev/null
-sleep 20
+guest "sleep 20"
 same 'units restarted by a mass removal' "$(restarted "$before")" 0
 
 echo '# a unit that does not come back ends the run'
