@@ -15,3 +15,12 @@ within() {
         sleep 0.5
     done
 }
+
+# METHOD PATH KEY [VALUE]: asks the fake, whose control is at $CONTROL, for a change of a secret.
+change_secret() {
+    jq -n --arg path "$2" --arg key "$3" '{project: "6f2d1b0e-0000-4000-8000-00000000000a", environment: "prod", path: $path, key: $key}
+        + if $ARGS.positional == [] then {} else {value: $ARGS.positional[0]} end' --args "${@:4}" |
+        curl -fsS -X "$1" -H 'content-type: application/json' -d @- "$CONTROL/secret" >/dev/null
+}
+put_secret() { change_secret PUT "$@"; } # PATH KEY VALUE
+delete_secret() { change_secret DELETE "$@"; } # PATH KEY

@@ -6,7 +6,9 @@
 vm=${VMTOOL:-$here/vm}
 work=$(mktemp -d)
 started=''
+fake=''
 cleanup() {
+    [ -z "$fake" ] || kill "$fake" 2>/dev/null || true
     [ -z "$started" ] || [ -n "${KEEP:-}" ] || "$vm" stop
     rm -rf "$work"
 }
@@ -20,6 +22,28 @@ bad() {
 same() { if [ "$2" = "$3" ]; then ok "$1: $2"; else bad "$1: '$2' instead of '$3'"; fi; }
 # A guest's command must not read the script's own input.
 guest() { "$vm" run "$@" </dev/null; }
+
+# USER COMMAND: the command as this user of the guest.
+as() { local user=$1; shift; "$vm" run -u "$user" "$@" </dev/null; }
+# WHAT CODE WORDS USER COMMAND: the command must fail with this status and these words.
+fails() {
+    local what=$1 code=$2 words=$3 user=$4 said is
+    shift 4
+    is=0
+    said=$(as "$user" "$@" 2>&1) || is=$?
+    [ "$is" = "$code" ] || bad "$what: exit $is instead of $code: $said"
+    [[ $said == *$words* ]] || bad "$what: '$said' without '$words'"
+    ok "$what: exit $code, $said"
+}
+
+# SEED: the fake on this machine; $url is the guest's, $CONTROL is for this machine.
+start_fake() {
+    "$top/target/debug/fake-infisical" --seed "$1" >"$work/fake.out" 2>"$work/fake.log" &
+    fake=$!
+    within 10 test -s "$work/fake.out"
+    url=$(jq -r .url "$work/fake.out") CONTROL=$(jq -r .control "$work/fake.out")
+    url=http://10.0.3.2:${url##*:}
+}
 
 start_afresh() {
     started=yes

@@ -4,12 +4,7 @@
 # the commands typed, the words read and the seconds of the guest's clock. `make deb` comes before.
 . "$(dirname "$(readlink -f "$0")")/host.sh"
 
-"$top/target/debug/fake-infisical" --seed "$here/files/seed.json" >"$work/fake.out" 2>"$work/fake.log" &
-fake=$!
-trap 'kill $fake 2>/dev/null || true; cleanup' EXIT
-within 10 test -s "$work/fake.out"
-url=$(sed 's/.*"url":"\([^"]*\)".*/\1/' "$work/fake.out")
-url=http://10.0.3.2:${url##*:}
+start_fake "$here/files/seed.json"
 seeded() { jq -r "$1" "$here/files/seed.json"; }
 client=$(seeded '.identities[0].clientId') secret=$(seeded '.identities[0].clientSecrets[0].secret')
 project=$(seeded '.projects[0].id') environment=$(seeded '.projects[0].environments[0]')
@@ -43,7 +38,6 @@ Continue?|y
 ANSWERS
 flags="--yes --allow-http --start --api-url $url --client-id $client --client-secret-file client-secret --project myproject=$project:$environment --workload myapp=myproject:$path --recovery-key-file recovery-key"
 
-as() { local user=$1; shift; "$vm" run -u "$user" "$@" </dev/null; }
 # The words that a person reads: without colours, and a line that was overwritten counts once.
 words() { as "${2:-root}" "sed '/^Script /d; s/.*\r\(.\)/\1/; s/\x1b[^a-zA-Z]*[a-zA-Z]//g' $1" | wc -w; }
 # WAY COMMANDS WORDS SECONDS

@@ -29,11 +29,6 @@ must() {
 same() { if [ "$2" = "$3" ]; then ok "$1" "$2"; else fail "$1" "'$2' instead of '$3'"; fi; }
 
 # --- the fake, on this machine; FAKE and CONTROL are its URLs ---
-put_secret() { # PATH KEY VALUE
-    jq -n --arg path "$1" --arg key "$2" --arg value "$3" \
-        '{project: "6f2d1b0e-0000-4000-8000-00000000000a", environment: "prod", path: $path, key: $key, value: $value}' |
-        curl -fsS -X PUT -H 'content-type: application/json' -d @- "$CONTROL/secret" >/dev/null
-}
 reaches_fake() { guest "curl -fsS -m 3 $FAKE_SEEN_BY_GUEST/api/status" >/dev/null 2>&1; }
 
 # --- psi in the guest ---

@@ -3,18 +3,6 @@
 # Run `make deb` first.
 . "$(dirname "$(readlink -f "$0")")/host.sh"
 
-as() { local user=$1; shift; "$vm" run -u "$user" "$@" </dev/null; }
-# WHAT CODE WORDS USER COMMAND: the command must fail with this status and these words.
-fails() {
-    local what=$1 code=$2 words=$3 user=$4 said is
-    shift 4
-    is=0
-    said=$(as "$user" "$@" 2>&1) || is=$?
-    [ "$is" = "$code" ] || bad "$what: exit $is instead of $code: $said"
-    [[ $said == *$words* ]] || bad "$what: '$said' without '$words'"
-    ok "$what: exit $code, $said"
-}
-
 busybox_image
 
 start_afresh

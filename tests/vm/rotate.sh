@@ -5,22 +5,10 @@
 . "$(dirname "$(readlink -f "$0")")/host.sh"
 
 count=50
-as() { local user=$1; shift; "$vm" run -u "$user" "$@" </dev/null; }
 jq --argjson count $count '.projects[0].secrets.prod = ([range(1; $count + 1) | {key: "/w\(.)", value: {VALUE: "one"}}]
     + [{key: "/anna", value: {VALUE: "one"}}, {key: "/many", value: {A: "1", B: "2", C: "3", D: "4"}}] | from_entries)' \
     "$here/files/seed.json" >"$work/seed.json"
-"$top/target/debug/fake-infisical" --seed "$work/seed.json" >"$work/fake.out" 2>"$work/fake.log" &
-fake=$!
-trap 'kill $fake 2>/dev/null || true; cleanup' EXIT
-within 10 test -s "$work/fake.out"
-control=$(jq -r .control "$work/fake.out")
-url=$(jq -r .url "$work/fake.out")
-url=http://10.0.3.2:${url##*:}
-secret() { # METHOD PATH KEY [VALUE]
-    jq -n --arg path "$2" --arg key "$3" --arg value "${4:-}" \
-        '{project: "6f2d1b0e-0000-4000-8000-00000000000a", environment: "prod", path: $path, key: $key, value: $value}' |
-        curl -fsS -X "$1" -H 'content-type: application/json' -d @- "$control/secret" >/dev/null
-}
+start_fake "$work/seed.json"
 
 busybox_image
 {
@@ -68,7 +56,7 @@ have() { local expected=$1 unit; shift; for unit in "$@"; do [ "$(value "$unit")
 echo '# one value changes'
 before=$(invocations)
 begin=$EPOCHREALTIME
-secret PUT /w1 VALUE two
+put_secret /w1 VALUE two
 within 900 have two w1 || bad "w1 has $(value w1): $(guest 'journalctl -q -o cat -u psi-apply-changes -u psid | tail -n 5')"
 ok "from the change to the container's answer, with refresh_interval = 1m: $(bc <<<"scale=1; ($EPOCHREALTIME - $begin) / 1") s"
 same 'units restarted' "$(restarted "$before")" 1
@@ -77,7 +65,7 @@ echo '# ten of fifty change'
 before=$(invocations)
 changed=''
 for n in 3 7 11 15 19 23 27 31 35 39; do
-    secret PUT "/w$n" VALUE three
+    put_secret "/w$n" VALUE three
     changed+=" w$n"
 done
 # shellcheck disable=SC2086
@@ -88,7 +76,7 @@ same 'restarts that began before the one before was active' "$overlaps" 0
 same 'outdated units' "$(guest 'psictl status --json || true' | jq '.outdated_units | length')" 0
 
 echo '# of a user'
-secret PUT /anna VALUE two
+put_secret /anna VALUE two
 anna_has() { [ "$(as anna "podman exec anna cat /proc/1/environ | tr '\0' '\n' | sed -n 's/^VALUE=//p'")" = two ]; }
 within 900 anna_has || bad "anna's container: $(guest 'journalctl -q -o cat -u psi-apply-changes | tail -n 5')"
 ok "the user's unit was restarted in the user's manager"
@@ -96,21 +84,21 @@ ok "the user's unit was restarted in the user's manager"
 echo '# what restarts nothing'
 before=$(invocations)
 guest 'systemd-run -q psictl drill --for 75s'
-secret PUT /w2 VALUE two
+put_secret /w2 VALUE two
 guest "sleep 70"
 same 'units restarted in a drill' "$(restarted "$before")" 0
 within 900 have two w2 || bad 'after the drill, w2 has the former value'
 ok 'after the drill, the change is applied'
 before=$(invocations)
 "$vm" net block
-secret PUT /w4 VALUE two
+put_secret /w4 VALUE two
 guest "sleep 80"
 same 'units restarted in an outage' "$(restarted "$before")" 0
 "$vm" net on
 within 900 have two w4 || bad 'after the outage, w4 has the former value'
 ok 'after the outage, the change is applied'
 before=$(invocations)
-for key in A B C D; do secret DELETE /many "$key"; done
+for key in A B C D; do delete_secret /many "$key"; done
 guest 'psictl cache refresh || true' >/dev/null
 guest "sleep 20"
 same 'units restarted by a mass removal' "$(restarted "$before")" 0
@@ -118,7 +106,7 @@ same 'units restarted by a mass removal' "$(restarted "$before")" 0
 echo '# a unit that does not come back ends the run'
 guest "mkdir -p /run/systemd/system/w5.service.d && printf '[Service]\nExecStartPre=/bin/false\n' >/run/systemd/system/w5.service.d/no.conf && systemctl daemon-reload"
 before=$(invocations)
-for n in 5 6; do secret PUT "/w$n" VALUE two; done
+for n in 5 6; do put_secret "/w$n" VALUE two; done
 guest 'psictl cache refresh' >/dev/null
 within 60 guest 'systemctl is-failed psi-apply-changes.service' || bad 'the run did not fail'
 [[ $(guest 'journalctl -q -o cat -b -u psi-apply-changes | tail -n 4') == *'w5.service'* ]] || bad 'w5 is not named'

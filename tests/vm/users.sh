@@ -7,28 +7,12 @@ tries=${TRIES:-200}
 users=(web1 web2 web3 web4 web5 web6 web7 web8)
 project=6f2d1b0e-0000-4000-8000-00000000000a
 
-as() { local user=$1; shift; "$vm" run -u "$user" "$@" </dev/null; }
-# WHAT CODE WORDS USER COMMAND: the command must fail with this status and these words.
-fails() {
-    local what=$1 code=$2 words=$3 user=$4 said is
-    shift 4
-    is=0
-    said=$(as "$user" "$@" 2>&1) || is=$?
-    [ "$is" = "$code" ] || bad "$what: exit $is instead of $code: $said"
-    [[ $said == *$words* ]] || bad "$what: '$said' without '$words'"
-    ok "$what: exit $code, $said"
-}
 # A directory for each user and for root, with a value of its own; and a literal of its own, from elsewhere.
 declare -A value literal
 for user in root "${users[@]}"; do value[$user]=value-of-$user literal[$user]=literal-of-$user; done
 directories=$(for user in root "${users[@]}"; do printf '{"/%s": {"TOKEN": "%s", "OTHER": "x"}}\n' "$user" "${value[$user]}"; done | jq -s add)
 jq --argjson all "$directories" '.projects[0].secrets.prod = $all' "$here/files/seed.json" >"$work/seed.json"
-"$top/target/debug/fake-infisical" --seed "$work/seed.json" >"$work/fake.out" 2>"$work/fake.log" &
-fake=$!
-trap 'kill $fake 2>/dev/null || true; cleanup' EXIT
-within 10 test -s "$work/fake.out"
-url=$(jq -r .url "$work/fake.out")
-url=http://10.0.3.2:${url##*:}
+start_fake "$work/seed.json"
 
 {
     sed "s,http://10.0.3.2:PORT,$url,; /^\[workloads/,\$d" "$here/files/config.toml"
