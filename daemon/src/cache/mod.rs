@@ -165,9 +165,9 @@ impl Cache {
         unconfirmed.find(|key| scope.contains(key) && state.entries.get(key).is_none()).cloned()
     }
 
-    /// When an entry's value replaced another one in this boot.
-    pub fn replaced(&self, key: &CacheKey) -> Option<BootInstant> {
-        self.replaced_in_this_boot(self.state.read().entries.get(key)?)
+    /// The entry of a key, whatever its age.
+    pub(crate) fn entry(&self, key: &CacheKey) -> Option<Arc<Entry>> {
+        self.state.read().entries.get(key).cloned()
     }
 
     /// When the entry's value replaced another one in this boot.

@@ -200,7 +200,7 @@ pub(super) fn scope_of(caller: Principal) -> RefreshScope {
     }
 }
 
-/// The sources of which a caller is told: a user's refresh may have joined that of an admin.
+/// The sources that a caller may see: a user's refresh may have joined that of an admin.
 pub(super) enum VisibleSources {
     All,
     Only(BTreeSet<String>),

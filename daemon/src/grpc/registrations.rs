@@ -27,7 +27,7 @@ pub(super) async fn list(
     let listed = blocking(move || {
         let (now, context) = (clock::now(), daemon.self_test_context());
         let mut uses = daemon.trail().last_uses();
-        let all = workloads::inventory(daemon.service(), caller, now)?.into_iter();
+        let all = workloads::inventory(daemon.service(), caller)?.into_iter();
         Ok(all.map(|item| to_proto(&*daemon, item, &mut uses, (now, &context))).collect())
     });
     let crashed = || Status::internal("the list crashed; see `journalctl -u psid`");

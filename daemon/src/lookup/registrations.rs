@@ -11,7 +11,7 @@ use super::classify::{self, Look};
 use super::error::{ServiceError, bad_reference};
 use super::resolve::{no_provider, upstream_of};
 use super::{DataKind, Service};
-use crate::cache::{CacheLookup, Entry};
+use crate::cache::Entry;
 use crate::model::clock::{BootInstant, Now, Timestamp};
 use crate::model::principal::Principal;
 use crate::model::reference::{CacheKey, Reference};
@@ -51,10 +51,10 @@ impl Service {
         match self.classify(data, DataKind::Reference, caller)? {
             Registration::Reference(reference, raw) => {
                 let known = self.registry.find(id, caller).ok();
-                let new = self.cached(&reference, now);
+                let new = self.cached(&reference);
                 let changed = self.registry.repoint(id, reference, raw, caller).await?;
                 let former = known.and_then(|known| match known {
-                    Registered::Reference(known) => self.cached(&known, now),
+                    Registered::Reference(known) => self.cached(&known),
                     _ => None,
                 });
                 // A value that is not cached is not known to be another one.
@@ -74,11 +74,8 @@ impl Service {
         self.repointed.lock().get(&id).copied()
     }
 
-    fn cached(&self, reference: &Reference, now: Now) -> Option<Arc<Entry>> {
-        match self.cache.get(&self.resolve_key(reference)?, now.boot) {
-            CacheLookup::Fresh(entry) | CacheLookup::Stale { entry, .. } => Some(entry),
-            CacheLookup::Missing | CacheLookup::NegativeHit(_) => None,
-        }
+    fn cached(&self, reference: &Reference) -> Option<Arc<Entry>> {
+        self.cache.entry(&self.resolve_key(reference)?)
     }
 
     /// Classifies data as a reference or a literal. Data that is almost a reference is refused.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::Runtime;
 use crate::model::clock::{self, BootInstant};
 use crate::model::principal::Principal;
-use crate::provider::upstream::{ChangeAction, OnChange};
+use crate::provider::upstream::{ChangeAction, Workload};
 use crate::sys::files;
 use crate::sys::tasks::blocking;
 use crate::workloads::changes;
@@ -53,6 +53,11 @@ impl Runtime {
     }
 
     async fn mark_changes(&self, run: &Path, marked: &mut Marked) {
+        let upstreams = self.service.upstreams();
+        let is_asked = |workload: &Workload| workload.on_change.action != ChangeAction::None;
+        if !upstreams.workloads.values().any(is_asked) {
+            return;
+        }
         let count = self.service.cache().changes();
         let now = clock::now();
         let is_applied = marked.applied_until.is_none_or(|until| now.mono >= until);
@@ -64,8 +69,7 @@ impl Runtime {
         for workload in changes(&self.service, Principal::Admin, now, &context).await {
             let name = workload.name.as_str();
             let (Some(last), Ok(())) = (workload.last(), check::workload(name)) else { continue };
-            let OnChange { action, max_jitter } = workload.workload.on_change;
-            if action == ChangeAction::None {
+            if !is_asked(&workload.workload) {
                 continue;
             }
             if workload.deferred.is_some() {
@@ -76,8 +80,9 @@ impl Runtime {
             if marked.workloads.get(name).is_some_and(|at| *at >= last) {
                 continue;
             }
-            marked.applied_until =
-                marked.applied_until.max(Some(now.mono + max_jitter + APPLIED_AFTER));
+            marked.applied_until = marked
+                .applied_until
+                .max(Some(now.mono + workload.workload.on_change.max_jitter + APPLIED_AFTER));
             match mark(run, name).await {
                 Ok(()) => {
                     tracing::info!(workload = name, "{name} has a changed value");

@@ -186,30 +186,24 @@ impl Record {
         let (event, outcome, call) = (self.event.word(), self.outcome, self.call);
         let (uid, unit, count) = (self.actor.uid, self.actor.unit.as_deref(), self.count);
         // A level is a constant of its place.
-        if matches!(self.event, Event::Refusal | Event::LeftOut) {
-            tracing::warn!(
-                event,
-                secret_id,
-                secret_name,
-                uid,
-                unit,
-                outcome,
-                call,
-                count,
-                "{message}"
-            );
-        } else {
-            tracing::info!(
-                event,
-                secret_id,
-                secret_name,
-                uid,
-                unit,
-                outcome,
-                call,
-                count,
-                "{message}"
-            );
+        macro_rules! write_at {
+            ($level:ident) => {
+                tracing::$level!(
+                    event,
+                    secret_id,
+                    secret_name,
+                    uid,
+                    unit,
+                    outcome,
+                    call,
+                    count,
+                    "{message}"
+                )
+            };
+        }
+        match self.event {
+            Event::Refusal | Event::LeftOut => write_at!(warn),
+            _ => write_at!(info),
         }
     }
 

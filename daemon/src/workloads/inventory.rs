@@ -2,12 +2,11 @@
 
 use psi_common::SecretId;
 
-use crate::cache::{CacheLookup, Entry};
 use crate::lookup::{NamedRegistration, Service, ServiceError};
-use crate::model::clock::{Now, Timestamp};
+use crate::model::clock::Timestamp;
 use crate::model::principal::Principal;
 use crate::model::reference::{CacheKey, ListingScope};
-use crate::provider::upstream::prefix_of;
+use crate::provider::upstream::{Workload, prefix_of};
 use crate::registry::Registered;
 
 /// A registration, and what psid knows of its value.
@@ -32,16 +31,15 @@ struct Sources {
 pub(crate) fn inventory(
     service: &Service,
     caller: Principal,
-    now: Now,
 ) -> Result<Vec<InventoryItem>, ServiceError> {
     let sources = sources(service, caller);
     let registrations = service.registrations(caller)?.into_iter();
-    Ok(registrations.map(|registration| item(service, registration, &sources, now)).collect())
+    Ok(registrations.map(|registration| item(service, registration, &sources)).collect())
 }
 
 fn sources(service: &Service, caller: Principal) -> Vec<Sources> {
     let upstreams = service.upstreams();
-    let of_workload = |(name, workload): (&String, &crate::provider::upstream::Workload)| {
+    let of_workload = |(name, workload): (&String, &Workload)| {
         let upstream = upstreams.providers.get(&workload.provider);
         let scope = |source| upstream.and_then(|one| one.provider.scope_of(source).ok());
         Sources {
@@ -53,17 +51,12 @@ fn sources(service: &Service, caller: Principal) -> Vec<Sources> {
     upstreams.workloads_of(caller).map(of_workload).collect()
 }
 
-fn item(
-    service: &Service,
-    registration: NamedRegistration,
-    sources: &[Sources],
-    now: Now,
-) -> InventoryItem {
+fn item(service: &Service, registration: NamedRegistration, sources: &[Sources]) -> InventoryItem {
     let stored_at = |id: SecretId| service.registry().stored_at(id);
     let (workloads, fetched_at, changed_at) = match &registration.registered {
         Registered::Reference(reference) => match service.resolve_key(reference) {
             Some(key) => {
-                let entry = cached(service, &key, now);
+                let entry = service.cache().entry(&key);
                 let fetched_at = entry.as_ref().map(|entry| entry.fetched_at());
                 let changed_at = entry.as_ref().map(|entry| entry.changed_at());
                 (workloads_of(sources, &key, &registration.podman.name), fetched_at, changed_at)
@@ -77,13 +70,6 @@ fn item(
         Registered::Invalid(_) | Registered::Unreadable(_) => (Vec::new(), None, None),
     };
     InventoryItem { registration, workloads, fetched_at, changed_at }
-}
-
-fn cached(service: &Service, key: &CacheKey, now: Now) -> Option<std::sync::Arc<Entry>> {
-    match service.cache().get(key, now.boot) {
-        CacheLookup::Fresh(entry) | CacheLookup::Stale { entry, .. } => Some(entry),
-        CacheLookup::Missing | CacheLookup::NegativeHit(_) => None,
-    }
 }
 
 /// The workload whose prefix the podman name has; if none, all that list the key.

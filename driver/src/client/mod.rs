@@ -68,7 +68,8 @@ impl Client {
     /// The deadline begins now; the client connects at each call.
     pub(crate) fn new(paths: &Paths, kind: Deadline) -> Self {
         let deadline = Instant::now() + kind.limit();
-        let (socket, is_users) = (paths.clients_socket().to_owned(), paths.uses_systems_psid());
+        let socket = paths.clients_socket().to_owned();
+        let is_users = paths.users_socket.as_ref() == Some(&socket);
         let is_users_own = paths.users_socket.is_some() && !is_users;
         Self { socket, is_users, is_users_own, kind, deadline }
     }

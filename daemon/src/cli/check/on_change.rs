@@ -5,7 +5,7 @@ use std::path::Path;
 use psi_common::Problem;
 
 use crate::config::Config;
-use crate::provider::upstream::ChangeAction;
+use crate::provider::upstream::{ChangeAction, Workload};
 
 /// The workloads that are to be reloaded and whose secrets come by podman: it reads them when it creates a container, so
 /// only a restart renews them. What psi-render@.service delivers is rendered again.
@@ -14,7 +14,7 @@ pub(super) fn problems(config: &Config, quadlets: &Path) -> Vec<Problem> {
         .workloads
         .iter()
         .filter(|(_, workload)| workload.on_change.action == ChangeAction::Reload);
-    let problem = |(name, workload): (&String, &crate::provider::upstream::Workload)| {
+    let problem = |(name, workload): (&String, &Workload)| {
         let remedy = format!("put on_change = \"restart\" into [workloads.\"{name}\"]");
         let of_user = workload.user.as_ref().map(|user| {
             format!("workload {name} of user {user}: psi-render@.service, which a reload is for, is root's")

@@ -15,7 +15,7 @@ use psi_proto::v1::OnChange;
 use serde::Serialize;
 
 use super::reloads::reloads;
-use super::{Outdated, OutdatedUnit, find};
+use super::{Outdated, OutdatedUnit, find, secrets_in_words};
 use crate::client::{Client, Deadline, wait};
 use crate::ctl::args::ApplyChangesOptions;
 use crate::ctl::{json, random};
@@ -220,7 +220,8 @@ impl Outdated {
 }
 
 fn as_text(unit: &OutdatedUnit, outcome: Outcome, why: Option<&str>) -> String {
-    let (name, secrets, why) = (&unit.name, unit.secrets_in_words(), why.unwrap_or_default());
+    let (name, secrets, why) =
+        (&unit.name, secrets_in_words(&unit.secrets), why.unwrap_or_default());
     let changed = format!("{secrets} changed");
     match outcome {
         Outcome::Restarted => format!("restarted   {name}: {changed}\n"),

@@ -142,13 +142,6 @@ fn secrets_in_words(secrets: &BTreeSet<String>) -> String {
     format!("{} ({names})", counted(secrets.len(), "secret"))
 }
 
-impl OutdatedUnit {
-    /// `2 secrets (a, b)`.
-    pub(super) fn secrets_in_words(&self) -> String {
-        secrets_in_words(&self.secrets)
-    }
-}
-
 impl Outdated {
     fn reported(&self) -> impl Iterator<Item = ReportedUnit<'_>> {
         let user = Some(self.workload.user.as_str()).filter(|user| !user.is_empty());
