@@ -1,24 +1,21 @@
 #!/bin/sh
 # Unpacks the podmans of several Debian releases, which are not installed: each has a tree with its libraries,
 # target/tools/podmans/RELEASE, which tests/podman/containers_conf makes the root of its processes. By itself the stable
-# releases, which the tests require; `podmans.sh all` also the newest podmans, of sid and experimental.
+# releases, which the tests require; `podmans.sh all` also the newest podmans, of sid and experimental. And Docker
+# Compose, target/tools/docker-compose, which needs only libc.
 set -eu
 cd "$(dirname "$0")/.."
 
-trees=${CARGO_TARGET_DIR:-target}/tools/podmans
+tools=${CARGO_TARGET_DIR:-target}/tools
+trees=$tools/podmans
 mirror=$(tests/mirror.sh)
 
-# RELEASE SUITE...: the newest podman of the last suite
-unpack() {
-    release=$1
+# PACKAGES SUITE...: downloads the packages of the last suite and what they need, into $work/cache/archives
+download() {
+    packages=$1
     shift
     work=$(mktemp -d)
     mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
-    # As Debian's base-files has it.
-    for directory in bin sbin lib lib64; do
-        mkdir -p "$work/tree/usr/$directory"
-        ln -s "usr/$directory" "$work/tree/$directory"
-    done
     for suite in "$@"; do
         echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
     done >"$work/sources.list"
@@ -33,10 +30,29 @@ Dir::Cache "$work/cache";
 APT::Sandbox::User "root";
 APT::Install-Recommends "false";
 END
+    # shellcheck disable=SC2086
+    APT_CONFIG="$work/apt.conf" apt-get update -qq &&
+        APT_CONFIG="$work/apt.conf" apt-get install -qq --yes --download-only -t "$suite" $packages >"$work/log" 2>&1
+}
+
+# NAME: reports that it is not to be had
+failed() {
+    echo "no $1: $(grep -m 1 '^E: ' "$work/log" 2>/dev/null || echo 'apt-get update failed')" >&2
+    rm -rf "$work"
+    return 1
+}
+
+# RELEASE SUITE...: the newest podman of the last suite
+unpack() {
+    release=$1
+    shift
     # dash and crun are what podman runs; uidmap is for users who are not root.
-    if APT_CONFIG="$work/apt.conf" apt-get update -qq &&
-        APT_CONFIG="$work/apt.conf" apt-get install -qq --yes --download-only -t "$suite" \
-            podman conmon crun uidmap dash >"$work/log" 2>&1; then
+    if download 'podman conmon crun uidmap dash' "$@"; then
+        # As Debian's base-files has it.
+        for directory in bin sbin lib lib64; do
+            mkdir -p "$work/tree/usr/$directory"
+            ln -s "usr/$directory" "$work/tree/$directory"
+        done
         for package in "$work"/cache/archives/*.deb; do
             dpkg-deb --fsys-tarfile "$package" | tar -x -C "$work/tree" --keep-directory-symlink \
                 --exclude './usr/share/*' --exclude './usr/lib/cni/*' --exclude './usr/lib/*/gconv/*'
@@ -49,13 +65,20 @@ END
         rm -rf "$work"
         return
     fi
-    echo "no podman of Debian's $release: $(grep -m 1 '^E: ' "$work/log" 2>/dev/null || echo 'apt-get update failed')" >&2
+    failed "podman of Debian's $release"
+}
+
+unpack_compose() {
+    download docker-compose trixie || failed 'Docker Compose' || return 1
+    dpkg-deb --fsys-tarfile "$work"/cache/archives/docker-compose_*.deb |
+        tar -x -C "$work" ./usr/libexec/docker/cli-plugins/docker-compose
+    mv "$work/usr/libexec/docker/cli-plugins/docker-compose" "$tools/docker-compose"
     rm -rf "$work"
-    return 1
 }
 
 [ -e "$trees/bookworm" ] || unpack bookworm bookworm
 [ -e "$trees/trixie" ] || unpack trixie trixie
+[ -x "$tools/docker-compose" ] || unpack_compose
 [ "${1:-}" = all ] || exit 0
 [ -e "$trees/sid" ] || unpack sid sid
 [ -e "$trees/experimental" ] || unpack experimental sid experimental
