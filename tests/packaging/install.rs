@@ -13,6 +13,7 @@ const FILES: [&str; 39] = [
     "0644 /usr/lib/systemd/system/psi-apply-changes.path",
     "0644 /usr/lib/systemd/system/psi-apply-changes.service",
     "0644 /usr/lib/systemd/system/psid-creds.socket",
+    "0644 /usr/lib/systemd/system/psi-render@.service",
     "0644 /usr/lib/systemd/system/psid-creds@.service",
     "0644 /usr/lib/systemd/system/psid-users.socket",
     "0644 /usr/lib/systemd/system/psid.service",

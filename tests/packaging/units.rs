@@ -30,7 +30,7 @@ fn verify(scope: &str, flag: &str) {
     command.env("SYSTEMD_UNIT_PATH", format!("{}:", directory.path().display()));
     command.env("HOME", directory.path()).env("XDG_RUNTIME_DIR", directory.path());
     let warnings = succeeds(command).stderr;
-    let of_ours: Vec<_> = warnings.lines().filter(|line| line.contains("psid")).collect();
+    let of_ours: Vec<_> = warnings.lines().filter(|line| line.contains("psi")).collect();
     assert!(of_ours.is_empty(), "{warnings}");
 }
 
@@ -65,6 +65,7 @@ fn user_and_directories_are_created() {
         ("/etc/psi/config.toml", 0o640, "0", user[3]),
         ("/var/lib/psi", 0o700, user[2], user[3]),
         ("/run/psi", 0o755, "0", "0"),
+        ("/run/psi/render", 0o755, "0", "0"),
         ("/run/psid", 0o700, user[2], user[3]),
     ] {
         let meta = fs::metadata(tree.path(path)).unwrap();

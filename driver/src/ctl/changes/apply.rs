@@ -201,7 +201,8 @@ impl Outdated {
         let Self { workload, manager, .. } = self;
         let outcome = if self.action() == OnChange::Reload {
             let render = format!("psi-render@{}.service", workload.name);
-            manager.call(&["restart", "--", &render])?;
+            // Not a restart: systemd would restart with it what requires it.
+            manager.call(&["reload-or-restart", "--", &render])?;
             manager.call(&["reload", "--", &unit.name])?;
             reloads(paths).note(&workload.name)?;
             Outcome::Reloaded
