@@ -37,6 +37,9 @@ _psictl() {
             psictl,drill)
                 cmd="psictl__subcmd__drill"
                 ;;
+            psictl,env)
+                cmd="psictl__subcmd__env"
+                ;;
             psictl,exec)
                 cmd="psictl__subcmd__exec"
                 ;;
@@ -168,6 +171,9 @@ _psictl() {
                 ;;
             psictl__subcmd__help,drill)
                 cmd="psictl__subcmd__help__subcmd__drill"
+                ;;
+            psictl__subcmd__help,env)
+                cmd="psictl__subcmd__help__subcmd__env"
                 ;;
             psictl__subcmd__help,exec)
                 cmd="psictl__subcmd__help__subcmd__exec"
@@ -326,7 +332,7 @@ _psictl() {
 
     case "${cmd}" in
         psictl)
-            opts="-h -V --help --version lookup store delete list get health init seal status secrets restore add install login setup doctor gc dependents migrate import apply-changes exec render cache hsm drill metrics help"
+            opts="-h -V --help --version lookup store delete list get health init seal status secrets restore add install login setup doctor gc dependents migrate import apply-changes exec env render cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -340,12 +346,24 @@ _psictl() {
             return 0
             ;;
         psictl__subcmd__add)
-            opts="-h --literal --program --help"
+            opts="-h --literal --project --path --key --program --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --project)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --program)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -709,6 +727,36 @@ _psictl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        psictl__subcmd__env)
+            opts="-w -h --workload --format --allow --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --workload)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -w)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "env export json" -- "${cur}"))
+                    return 0
+                    ;;
+                --allow)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         psictl__subcmd__exec)
             opts="-w -h --workload --allow --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -782,7 +830,7 @@ _psictl() {
             return 0
             ;;
         psictl__subcmd__help)
-            opts="lookup store delete list get health init seal status secrets restore add install login setup doctor gc dependents migrate import apply-changes exec render cache hsm drill metrics help"
+            opts="lookup store delete list get health init seal status secrets restore add install login setup doctor gc dependents migrate import apply-changes exec env render cache hsm drill metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -978,6 +1026,20 @@ _psictl() {
             return 0
             ;;
         psictl__subcmd__help__subcmd__drill)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        psictl__subcmd__help__subcmd__env)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1510,12 +1572,16 @@ _psictl() {
             return 0
             ;;
         psictl__subcmd__import__subcmd__env__subcmd__file)
-            opts="-h --project --environment --path --make-folder --conflict --dry-run --json --help"
+            opts="-h --format --project --environment --path --make-folder --conflict --dry-run --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "compose podman dotenv" -- "${cur}"))
+                    return 0
+                    ;;
                 --project)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1610,7 +1676,7 @@ _psictl() {
             return 0
             ;;
         psictl__subcmd__import__subcmd__podman__subcmd__secret)
-            opts="-h --project --environment --path --make-folder --conflict --dry-run --json --help"
+            opts="-h --all --project --environment --path --make-folder --conflict --dry-run --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1888,7 +1954,7 @@ _psictl() {
             return 0
             ;;
         psictl__subcmd__render)
-            opts="-w -h --workload --force --mode --owner --help"
+            opts="-w -h --workload --template --escape --force --mode --owner --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1900,6 +1966,14 @@ _psictl() {
                     ;;
                 -w)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --template)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --escape)
+                    COMPREPLY=($(compgen -W "none json shell" -- "${cur}"))
                     return 0
                     ;;
                 --mode)
@@ -1988,12 +2062,16 @@ _psictl() {
             return 0
             ;;
         psictl__subcmd__setup)
-            opts="-h --dry-run --prune --accept-removals --json --program --quadlets --help"
+            opts="-h --dry-run --prune --accept-removals --provider --json --program --quadlets --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --provider)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --program)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

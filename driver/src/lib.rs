@@ -10,6 +10,8 @@ mod ctl;
 mod error;
 mod psictl;
 mod stdio;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod verbs;
 mod wire;
 

@@ -6,7 +6,9 @@
     reason = "a panic is the failure of a test"
 )]
 
+mod env_files;
 mod legacy;
+mod quadlets;
 mod sources;
 mod writes;
 
@@ -23,9 +25,19 @@ fn instance(secrets: &Value, options: &[&str]) -> (FakeInfisical, Instance, Psid
     (infisical, instance, psid)
 }
 
-/// An import of an env-file with this text.
+/// An import of an env-file of podman's with this text.
 fn import(instance: &Instance, text: impl AsRef<[u8]>, options: &[&str]) -> Driver {
-    let always = ["import", "env-file", "-", "--project", "myproject", "--path", "/app"];
+    let always = [
+        "import",
+        "env-file",
+        "-",
+        "--project",
+        "myproject",
+        "--path",
+        "/app",
+        "--format",
+        "podman",
+    ];
     instance.driver(&[&always[..], options].concat()).stdin(text)
 }
 

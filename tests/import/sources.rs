@@ -8,17 +8,17 @@ use super::fates;
 use psi_harness::Host;
 use psi_harness::{Driver, reference};
 
-fn host() -> Host {
+pub(crate) fn host() -> Host {
     Host::with_myapp(&json!({"THERE": "1"}))
 }
 
-fn import(host: &Host, source: &[&str]) -> Driver {
+pub(crate) fn import(host: &Host, source: &[&str]) -> Driver {
     let target = ["--project", "myproject", "--path", "/myapp", "--json"];
     host.driver(&[&["import"], source, &target[..]].concat())
 }
 
 #[track_caller]
-fn given(host: &Host, key: &str) -> String {
+pub(crate) fn given(host: &Host, key: &str) -> String {
     host.driver(&["cache", "refresh"]).ok();
     host.driver(&["get", &reference("/myapp", key)]).text()
 }
@@ -32,7 +32,7 @@ fn import_parses_env_files_like_podman() {
         "# comment\n\n  A=one two\nQ=\"in quotes\"\nHASH=a#b\nEQ=a=b\nE=\n\tT=tab\r\nA=three\n";
     fs::write(&file, text).unwrap();
     let path = file.to_str().unwrap();
-    let outcome = import(&host, &["env-file", path]).run();
+    let outcome = import(&host, &["env-file", "--format", "podman", path]).run();
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     assert!(outcome.stderr.contains("line 4 of "), "{}", outcome.stderr);
     let keys = ["A", "Q", "HASH", "EQ", "E", "T"];
@@ -43,7 +43,7 @@ fn import_parses_env_files_like_podman() {
         assert_eq!(given(&host, key).as_bytes(), podman[key], "{key}");
     }
     fs::write(&file, "A=1\n=hunter2\n").unwrap();
-    let line = import(&host, &["env-file", path]).fails(65);
+    let line = import(&host, &["env-file", "--format", "podman", path]).fails(65);
     assert!(line.contains("line 2 of ") && !line.contains("hunter2"), "{line}");
     assert_ne!(
         host.podman.run(&["run", "--rm", "--env-file", path, psi_harness::IMAGE], b"").code,
@@ -75,7 +75,8 @@ fn import_refuses_env_file_with_a_multiline_value() {
         (format!("FIRST=1\n{}\n-----END PRIVATE KEY-----\n", base64[1]), 3),
     ] {
         fs::write(&file, text).unwrap();
-        let outcome = import(&host, &["env-file", file.to_str().unwrap()]).run();
+        let path = file.to_str().unwrap();
+        let outcome = import(&host, &["env-file", "--format", "podman", path]).run();
         assert_eq!((outcome.code, outcome.stdout.len()), (65, 0), "{}", outcome.stderr);
         let line = format!("line {number} of {}", file.display());
         assert!(outcome.stderr.contains(&line), "{}", outcome.stderr);
@@ -106,6 +107,25 @@ fn import_reads_podman_secrets_through_their_driver() {
     assert!(line.contains("podman has no secret none"), "{line}");
 }
 
+/// Every value that is not at the provider already.
+#[test]
+fn import_all_podman_secrets_but_references() {
+    let host = host();
+    host.podman.create("literal", "of psid");
+    host.podman.create("reference", reference("/myapp", "THERE"));
+    let path = format!("path={}", host.podman.secrets_directory().join("filedriver").display());
+    let create = ["secret", "create", "--driver=file", "--driver-opts", &path, "in-clear", "-"];
+    assert_eq!(host.podman.run(&create, "from the file").code, 0);
+    let outcome = import(&host, &["podman-secret", "--all"]).run();
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("1 reference of psi: not imported"), "{}", outcome.stderr);
+    let report = serde_json::from_slice(&outcome.stdout).unwrap();
+    assert_eq!(fates(&report), ["created in-clear", "created literal"]);
+    assert_eq!(given(&host, "literal"), "of psid");
+    let line = import(&host, &["podman-secret", "--all", "literal"]).fails(2);
+    assert!(line.contains("cannot be used with"), "{line}");
+}
+
 /// Syntax of `podman-systemd.unit(5)`, compared with the environment of the unit's own container.
 #[test]
 fn import_reads_variables_files_and_secrets_of_a_quadlet() {
@@ -119,7 +139,7 @@ fn import_reads_variables_files_and_secrets_of_a_quadlet() {
         Secret=db--pw,type=env,target=DB_PW\n[Service]\nEnvironment=NOT=1\n";
     fs::write(&unit, text).unwrap();
     let outcome = import(&host, &["quadlet", unit.to_str().unwrap()]).run();
-    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert_eq!(outcome.code, 1, "HOME_OF is left out: {}", outcome.stderr);
     assert!(outcome.stderr.contains("HOME_OF of "), "{}", outcome.stderr);
     let report = serde_json::from_slice(&outcome.stdout).unwrap();
     assert_eq!(

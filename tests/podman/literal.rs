@@ -1,4 +1,4 @@
-//! `psictl add NAME --literal`, and commands for single secrets.
+//! `psictl add`, and commands for single secrets.
 
 use serde_json::json;
 
@@ -37,6 +37,30 @@ fn literal_that_resembles_a_reference_is_added_unchanged() {
     assert!(line.contains("comma, a slash or an equals sign"), "{line}");
     add("empty").fails(65);
     assert_eq!(host.driver(&["add", "n"]).run().code, 2);
+}
+
+/// Podman gets the secret only if the provider has the key; from then on it follows the key.
+#[test]
+fn reference_is_added_if_its_key_has_a_value() {
+    let host = Host::with_myapp(&json!({"A": "1"}));
+    let driver = program("psi-driver").display().to_string();
+    let add = |name: &str, key: &str, path: &str| {
+        let place = ["--project", "myproject", "--path", path, "--key", key];
+        host.driver(&[&["add", name, "--program", &driver], &place[..]].concat())
+    };
+    let output = add("single", "A", "/myapp").text();
+    assert_eq!(output, "created podman secret single, a reference to A of myproject:/myapp\n");
+    assert_eq!(host.lookup("single"), "1");
+    let options = host.podman.driver_options("single");
+    assert_eq!(options["store"], format!("exec {driver} store"));
+    add("none", "NONE", "/myapp").fails(66);
+    add("none", "A", "/nowhere").fails(66);
+    assert!(add("none", "A", "relative").fails(65).contains("does not begin with /"));
+    add("single", "A", "/myapp").run();
+    assert_eq!(host.ids().keys().collect::<Vec<_>>(), ["single"]);
+    for args in [&["--key", "A"][..], &["--project", "p"], &["--literal", "--key", "A"]] {
+        assert_eq!(host.driver(&[&["add", "n"], args].concat()).run().code, 2, "{args:?}");
+    }
 }
 
 #[test]

@@ -25,8 +25,9 @@ enum Kind {
 }
 
 /// The arguments whose values have names, by command and argument.
-const ARGUMENTS: [(&str, &str, Kind); 6] = [
+const ARGUMENTS: [(&str, &str, Kind); 7] = [
     ("exec", "workload", Kind::Workload),
+    ("env", "workload", Kind::Workload),
     ("render", "workload", Kind::Workload),
     ("get", "name", Kind::Secret),
     ("cache invalidate", "target", Kind::Secret),

@@ -72,6 +72,7 @@ pub(crate) fn run(paths: &Paths, command: &Command) -> Result<(), CliError> {
         Command::Import { command } => import::run(paths, command),
         Command::ApplyChanges(options) => changes::apply::run(paths, options),
         Command::Exec(options) => export::exec::run(paths, options),
+        Command::Env(options) => export::env::run(paths, options),
         Command::Render(options) => export::render::run(paths, options),
         Command::Cache { command } => cache::run(paths, command),
         Command::Hsm { command } => hsm::run(paths, command),
@@ -83,4 +84,37 @@ pub(crate) fn run(paths: &Paths, command: &Command) -> Result<(), CliError> {
 /// Writes a note about a command that succeeds, as one line on stderr.
 fn note(title: &str, text: &str) {
     stdio::print_line(PROGRAM, title, text);
+}
+
+/// What [`crate::testing`] exports.
+#[cfg(feature = "testing")]
+pub(crate) mod testing {
+    use std::collections::BTreeMap;
+
+    use clap::ValueEnum;
+    use psi_common::SecretBytes;
+
+    use super::args::{EnvFileFormat, Escape};
+    use super::{export, import};
+
+    /// The variables of an env-file, or the number of the line that refuses it and the message.
+    pub fn env_file(dialect: &str, text: &[u8]) -> import::ParsedEnvFile {
+        let format = EnvFileFormat::from_str(dialect, false).map_err(|error| (0, error))?;
+        import::parse_env_file(text, format)
+    }
+
+    /// A template with the value of each key, or the line and the column that refuse it and the message.
+    pub fn template(
+        text: &str,
+        escape: &str,
+        values: BTreeMap<String, Vec<u8>>,
+    ) -> Result<Vec<u8>, (usize, usize, String)> {
+        let escape = Escape::from_str(escape, false).map_err(|error| (0, 0, error))?;
+        let values =
+            values.into_iter().map(|(key, value)| (key, SecretBytes::new(value))).collect();
+        let filled = export::Template::parse(text).and_then(|it| it.fill(&values, escape));
+        filled
+            .map(SecretBytes::into_exposed)
+            .map_err(|fault| (fault.at.line, fault.at.column, fault.what))
+    }
 }

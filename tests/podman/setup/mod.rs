@@ -4,6 +4,7 @@ pub(crate) mod writes;
 
 mod drift;
 mod order;
+mod provider;
 mod prune;
 mod quadlet;
 mod reconcile;

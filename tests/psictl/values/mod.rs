@@ -1,7 +1,9 @@
-//! `psictl exec` and `psictl render`: secrets for programs outside of podman.
+//! `psictl exec`, `psictl env` and `psictl render`: secrets for programs outside of podman.
 
+mod env;
 mod exec;
 mod render;
+mod template;
 
 use std::fs;
 use std::path::Path;

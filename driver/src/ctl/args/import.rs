@@ -7,22 +7,31 @@ use clap::{Args, Subcommand, ValueEnum};
 /// The sources of an import.
 #[derive(Subcommand)]
 pub(crate) enum ImportCommand {
-    /// Import KEY=VALUE lines by podman's rules, so that a container would get the same values
+    /// Import the variables of env-files, with the values that the program of a dialect gives them
     ///
-    /// A value is everything after the first =, including quotes. A line without =, which podman would take from its own
-    /// environment, is an error.
+    /// Each dialect reads quotes, comments, escapes and $NAME as its program does: `docker compose`, `podman run
+    /// --env-file`, or those that read .env files. A line that is no assignment refuses the file, by its number; its text
+    /// is never shown. So does a value that depends on something outside of the file: no dialect reads psictl's own
+    /// environment.
     EnvFile {
         /// Files, or - for stdin; of two with the same key, the later one wins
         #[arg(value_name = "FILE", required = true)]
         files: Vec<PathBuf>,
+        /// The dialect
+        #[arg(long, value_name = "DIALECT", default_value = "compose")]
+        format: EnvFileFormat,
         #[command(flatten)]
         options: ImportOptions,
     },
     /// Import podman secrets of any driver but pass
     PodmanSecret {
         /// Podman names; =KEY sets a key that differs from the name
-        #[arg(value_name = "NAME[=KEY]", required = true)]
+        #[arg(value_name = "NAME[=KEY]", required_unless_present = "all")]
         names: Vec<String>,
+        /// Import every podman secret under its name, but the references that psi serves, whose values are at their
+        /// provider
+        #[arg(long, conflicts_with = "names")]
+        all: bool,
         #[command(flatten)]
         options: ImportOptions,
     },
@@ -59,6 +68,17 @@ pub(crate) struct ImportOptions {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// The dialect of an env-file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EnvFileFormat {
+    /// Docker Compose's: quotes, comments, $NAME of earlier lines
+    Compose,
+    /// podman's and docker's --env-file: the rest of the line is the value, quotes included
+    Podman,
+    /// .env files, as the npm package dotenv, node --env-file and python-dotenv agree
+    Dotenv,
 }
 
 /// What to do if a key exists with another value.

@@ -16,15 +16,16 @@ use psi_proto::v1::StoreKind;
 use crate::args::{Verb, shown};
 
 pub(crate) use cache::{Backend, CacheCommand, HsmCommand, InitOptions, SealArgs};
-pub(crate) use import::{ImportCommand, ImportOptions, OnConflict};
+pub(crate) use import::{EnvFileFormat, ImportCommand, ImportOptions, OnConflict};
 pub(crate) use init::{
     KeyArgs, LoginMethod, ProjectArg, ProviderArgs, SealCredentialOptions, SetUpHostOptions,
     WorkloadArg,
 };
 pub(crate) use migrate::{MigrateOptions, OldStore};
 pub(crate) use options::{
-    AddOptions, ApplyChangesOptions, DependentsOptions, DoctorOptions, DrillOptions, ExecOptions,
-    GcOptions, InstallOptions, LoginOptions, RenderOptions, SetupOptions,
+    AddOptions, ApplyChangesOptions, DependentsOptions, DoctorOptions, DrillOptions, EnvFormat,
+    EnvOptions, Escape, ExecOptions, GcOptions, InstallOptions, LoginOptions, RenderOptions,
+    SetupOptions,
 };
 pub(crate) use secrets::{SecretKind, SecretsOptions, SortBy};
 
@@ -89,10 +90,14 @@ pub(crate) enum Command {
         #[arg(long)]
         all: bool,
     },
-    /// Create a podman secret that is a literal: psid encrypts it, even if it looks like a reference
+    /// Create one podman secret: a reference to a key of a provider, or a literal
     ///
-    /// The value is read from stdin; at a terminal, one line is read without an echo. Podman calls
-    /// `psi-driver store --literal` for this secret, so that text that looks like a reference is stored as it is.
+    /// With --key, psid looks the key up first, and podman gets a secret only if it has a value. The secret follows the
+    /// key from then on.
+    ///
+    /// With --literal, the value is read from stdin; at a terminal, one line is read without an echo. psid encrypts it.
+    /// Podman calls `psi-driver store --literal` for this secret, so that text that looks like a reference is stored as it
+    /// is.
     Add(AddOptions),
     /// Write the podman drop-in that makes psi the default secret driver
     Install(InstallOptions),
@@ -144,7 +149,22 @@ pub(crate) enum Command {
     ApplyChanges(ApplyChangesOptions),
     /// Run a command with a workload's secrets in its environment
     Exec(ExecOptions),
+    /// Print a workload's variables for an env-file, a shell or a program that reads JSON
+    ///
+    /// The values go to stdout, with quotes as the form has them. A key that no variable can carry, a value that the form
+    /// cannot hold, and a variable that chooses what programs load or run are errors that name the key; then nothing is
+    /// printed.
+    Env(EnvOptions),
     /// Write a workload's secrets as files into a directory in RAM
+    ///
+    /// Each key becomes a file of its name, whole and of mode 0400, in a directory that only root or the caller can
+    /// change, as well as all its parents. With --owner, a directory that is new or has no other files is given to that
+    /// owner too. A second run removes files of keys that are gone. In an outage it removes none; if a value is missing, it
+    /// writes none.
+    ///
+    /// With --template, each template becomes a file instead. In it, {{ secret "KEY" }} stands for the value of a key; there
+    /// is no other expression. An unknown key or a malformed expression is an error that names its line and column, and then
+    /// nothing is written.
     Render(RenderOptions),
     /// The encrypted cache
     Cache {
@@ -270,6 +290,7 @@ impl Command {
             Self::Import { command } => format!("import {}", command.name()),
             Self::ApplyChanges(_) => "apply-changes".into(),
             Self::Exec(_) => "exec".into(),
+            Self::Env(_) => "env".into(),
             Self::Render(_) => "render".into(),
             Self::Cache { command } => match command {
                 CacheCommand::Init(_) => "cache init".into(),

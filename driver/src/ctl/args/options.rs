@@ -4,15 +4,29 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 #[derive(Args)]
 pub(crate) struct AddOptions {
     /// The podman name
     pub(crate) name: String,
-    /// Store the text as it is
-    #[arg(long, required = true)]
+    /// Read the value from stdin and store it as it is
+    #[arg(long, required_unless_present = "key", conflicts_with_all = ["project", "path", "key"])]
     pub(crate) literal: bool,
+    /// The project's name in the config
+    #[arg(long, value_name = "NAME", requires = "key")]
+    pub(crate) project: Option<String>,
+    /// The directory in the project
+    #[arg(
+        long,
+        value_name = "PATH",
+        requires = "key",
+        default_value_if("key", clap::builder::ArgPredicate::IsPresent, "/")
+    )]
+    pub(crate) path: Option<String>,
+    /// The key in the directory
+    #[arg(long, requires = "project")]
+    pub(crate) key: Option<String>,
     /// The permanent path of psi-driver (default: the one of `psictl install`)
     #[arg(long, value_name = "PATH")]
     pub(crate) program: Option<PathBuf>,
@@ -79,6 +93,9 @@ pub(crate) struct SetupOptions {
     /// With --prune: remove even if most of a directory's secrets, or all workloads, are gone
     #[arg(long, requires = "prune")]
     pub(crate) accept_removals: bool,
+    /// Only the workloads of this provider of the config, such as infisical
+    #[arg(long, value_name = "NAME")]
+    pub(crate) provider: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -149,12 +166,53 @@ pub(crate) struct ExecOptions {
 }
 
 #[derive(Args)]
+pub(crate) struct EnvOptions {
+    /// A workload of the config; of several with the same key, the later one wins
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) workload: Vec<String>,
+    /// The form of the output
+    #[arg(long, value_name = "FORM", default_value = "env")]
+    pub(crate) format: EnvFormat,
+    /// Print this variable even though it chooses what programs load or run, as PATH and LD_PRELOAD do
+    #[arg(long, value_name = "VARIABLE")]
+    pub(crate) allow: Vec<String>,
+}
+
+/// The form of variables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EnvFormat {
+    /// NAME=VALUE lines without quotes, for podman's and docker's --env-file
+    Env,
+    /// export commands of a POSIX shell
+    Export,
+    /// A JSON object
+    Json,
+}
+
+/// How a template's values are escaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Escape {
+    /// The bytes as they are
+    None,
+    /// For the inside of a JSON string, whose quotes are the template's
+    Json,
+    /// A word of a POSIX shell, with its quotes
+    Shell,
+}
+
+#[derive(Args)]
 pub(crate) struct RenderOptions {
     /// A directory on a tmpfs; it is created if it is missing
     pub(crate) directory: PathBuf,
     /// A workload of the config; of several with the same key, the later one wins
     #[arg(long, short, value_name = "NAME")]
     pub(crate) workload: Vec<String>,
+    /// Write this text file with {{ secret "KEY" }} replaced, under its name without .tmpl, instead of a file for each key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) template: Vec<PathBuf>,
+    /// How the values in a template are escaped
+    #[arg(long, value_name = "HOW", default_value = "none", requires = "template")]
+    pub(crate) escape: Escape,
     /// Write even to a disk, where removed values may remain
     #[arg(long)]
     pub(crate) force: bool,

@@ -1,8 +1,15 @@
-//! Exports the values of workloads to the host: into a command's environment (`exec`) or files in RAM (`render`).
+//! Exports the values of workloads to the host: into a command's environment (`exec`), as text (`env`), or into files in
+//! RAM (`render`).
 
+pub(crate) mod env;
 pub(crate) mod exec;
 pub(crate) mod render;
 mod rendered;
+mod template;
+mod variables;
+
+#[cfg(feature = "testing")]
+pub(super) use template::Template;
 
 use psi_common::{Exit, Paths, SecretBytes};
 use psi_proto::v1::{PlanRequest, PlannedSecret, PlannedWorkload};

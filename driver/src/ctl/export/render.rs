@@ -1,13 +1,14 @@
-//! `psictl render DIRECTORY`: writes a workload's secrets as files in RAM.
+//! `psictl render DIRECTORY`: writes a workload's secrets as files in RAM, one for each key or one for each template.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 use psi_common::walk::{self, Trust, WalkError};
 use psi_common::{Exit, Paths, SecretBytes, check};
 
 use super::rendered::{Rendered, is_file_name};
+use super::template::{self, Template, TemplateFault};
 use super::{client, value, workloads};
 use crate::ctl::args::RenderOptions;
 use crate::error::CliError;
@@ -25,7 +26,9 @@ pub(crate) fn run(paths: &Paths, options: &RenderOptions) -> Result<(), CliError
             "use a directory below /run or on another tmpfs, or pass --force",
         ));
     }
-    let Fetched { values, is_whole, left_out } = fetch(paths, options)?;
+    let fetched =
+        if options.template.is_empty() { fetch(paths, options)? } else { fill(paths, options)? };
+    let Fetched { values, is_whole, left_out } = fetched;
     if options.owner.is_some()
         && !rendered.give_directory().map_err(|cause| failed(path, &cause))?
     {
@@ -37,8 +40,9 @@ pub(crate) fn run(paths: &Paths, options: &RenderOptions) -> Result<(), CliError
     }
     let written = rendered.write(&values, is_whole).map_err(|cause| failed(path, &cause))?;
     stdio::write_text(&format!(
-        "{} secret{} in {}, {written} of them new or changed\n",
+        "{} {}{} in {}, {written} of them new or changed\n",
         values.len(),
+        if options.template.is_empty() { "secret" } else { "file" },
         if values.len() == 1 { "" } else { "s" },
         path.display()
     ))?;
@@ -101,4 +105,71 @@ fn fetch(paths: &Paths, options: &RenderOptions) -> Result<Fetched, CliError> {
         }
     }
     Ok(Fetched { values, is_whole, left_out })
+}
+
+/// The files of the templates, all of them before any is written.
+fn fill(paths: &Paths, options: &RenderOptions) -> Result<Fetched, CliError> {
+    let texts = read_templates(&options.template)?;
+    let mut templates = Vec::new();
+    for (path, text) in options.template.iter().zip(&texts) {
+        let template = Template::parse(text).map_err(|fault| refused(path, &fault))?;
+        templates.push((path, template));
+    }
+    let client = client(paths);
+    // Of several workloads with the same key, the later one wins.
+    let workloads = workloads(&client, &options.workload, TITLE)?;
+    let secrets = workloads.iter().flat_map(|workload| &workload.secrets);
+    let secrets: BTreeMap<&str, _> = secrets.map(|secret| (secret.key.as_str(), secret)).collect();
+    let mut values = BTreeMap::new();
+    for (path, template) in &templates {
+        for (key, at) in template.keys() {
+            let secret = secrets.get(key).ok_or_else(|| {
+                let (what, remedy) = template::unknown(key);
+                refused(path, &TemplateFault { at, what, remedy })
+            })?;
+            if !values.contains_key(key) {
+                values.insert(key.to_owned(), value(&client, secret)?);
+            }
+        }
+    }
+    let mut files = BTreeMap::new();
+    for (path, template) in &templates {
+        let name = file_name(path)?;
+        let file = template.fill(&values, options.escape).map_err(|fault| refused(path, &fault))?;
+        if files.insert(name.clone(), file).is_some() {
+            let what = format!("two templates would be written to {name}");
+            return Err(CliError::new(Exit::BadInput, what, "rename one of them"));
+        }
+    }
+    Ok(Fetched { values: files, is_whole: true, left_out: 0 })
+}
+
+fn read_templates(paths: &[PathBuf]) -> Result<Vec<String>, CliError> {
+    let read = |path: &PathBuf| {
+        let bytes = std::fs::read(path).map_err(|cause| {
+            CliError::io(&format!("reading {}", path.display()), &cause, "check the path")
+        })?;
+        String::from_utf8(bytes).map_err(|_| {
+            let what = format!("{} is no text: it is not UTF-8", path.display());
+            CliError::new(Exit::BadInput, what, "save it as UTF-8")
+        })
+    };
+    paths.iter().map(read).collect()
+}
+
+/// The name of a template's file: its own, without `.tmpl`.
+fn file_name(template: &Path) -> Result<String, CliError> {
+    let name = template.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = name.strip_suffix(".tmpl").unwrap_or(name);
+    if is_file_name(name) {
+        return Ok(name.to_owned());
+    }
+    let what = format!("{} has no name for its file", template.display());
+    Err(CliError::new(Exit::BadInput, what, "rename the template"))
+}
+
+fn refused(path: &Path, fault: &TemplateFault) -> CliError {
+    let TemplateFault { at, what, remedy } = fault;
+    let what = format!("{}:{}:{}: {what}; nothing was written", path.display(), at.line, at.column);
+    CliError::new(Exit::BadInput, what, *remedy)
 }

@@ -17,6 +17,8 @@ use crate::ctl::files;
 
 /// The names that the last run wrote. Those that are no longer listed are removed, and no other file is.
 const MANIFEST: &str = ".psi-rendered";
+/// Begins the names of `render`'s own files.
+const OWN: &str = ".psi-render";
 /// More bytes than any provider's names have.
 const MAX_MANIFEST: u64 = 16 << 20;
 /// Follows no link and does not wait for a FIFO.
@@ -198,9 +200,9 @@ impl Drop for Temporary<'_> {
     }
 }
 
-/// Whether a key can be a file name; the manifest's begins with a dot.
+/// Whether a key can be a file name, and none that `render` uses itself.
 pub(super) fn is_file_name(key: &str) -> bool {
-    check::key(key).is_ok() && !key.starts_with('.') && !key.contains('/') && key.len() <= 255
+    check::key(key).is_ok() && !key.starts_with(OWN) && !key.contains('/') && key.len() <= 255
 }
 
 #[cfg(test)]

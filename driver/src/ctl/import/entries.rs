@@ -13,6 +13,8 @@ pub(super) struct Entry {
 pub(super) struct Entries {
     pub(super) list: Vec<Entry>,
     pub(super) warnings: Vec<String>,
+    /// Whether a source has an entry that is not here.
+    pub(super) is_incomplete: bool,
 }
 
 impl Entry {
@@ -35,6 +37,12 @@ impl Entries {
                 known.value = value;
             }
         }
+    }
+
+    /// Adds a warning that an entry of a source is not imported.
+    pub(super) fn leave_out(&mut self, what: String) {
+        self.is_incomplete = true;
+        self.warn(what);
     }
 
     /// Adds a warning.

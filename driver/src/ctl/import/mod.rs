@@ -9,6 +9,9 @@ mod podman_secret;
 mod quadlet;
 mod report;
 
+#[cfg(feature = "testing")]
+pub(super) use env_file::{Parsed as ParsedEnvFile, parse_for_tests as parse_env_file};
+
 use psi_common::{Exit, Paths};
 use psi_proto::v1::{
     ImportConflict, ImportOutcome, ImportRequest, ImportResponse, ImportResult, ImportedSecret,
@@ -28,8 +31,9 @@ const MAX_ENTRIES: usize = 200;
 pub(crate) fn run(paths: &Paths, command: &ImportCommand) -> Result<(), CliError> {
     let options = command.options();
     let entries = match command {
-        ImportCommand::EnvFile { files, .. } => env_file::read_all(files)?,
-        ImportCommand::PodmanSecret { names, .. } => podman_secret::read_all(names)?,
+        ImportCommand::EnvFile { files, format, .. } => env_file::read_all(files, *format)?,
+        ImportCommand::PodmanSecret { names, all: false, .. } => podman_secret::read_named(names)?,
+        ImportCommand::PodmanSecret { .. } => podman_secret::read_all(paths)?,
         ImportCommand::Quadlet { files, .. } => quadlet::read_all(files)?,
     };
     for warning in &entries.warnings {
@@ -50,7 +54,9 @@ pub(crate) fn run(paths: &Paths, command: &ImportCommand) -> Result<(), CliError
     }
     let written = !options.dry_run && !conflict;
     stdio::write_text(&report::of(&response, options, written))?;
-    result(&response.results, written)
+    result(&response.results, written)?;
+    // Each was reported on stderr.
+    if entries.is_incomplete { Err(CliError::status_only(Exit::Drift)) } else { Ok(()) }
 }
 
 /// Imports the entries in as many calls as needed.

@@ -1,11 +1,15 @@
 //! Podman's secrets, read through their driver.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use psi_common::{Exit, SecretBytes};
+use psi_common::{Exit, Paths, SecretBytes, SecretId};
+use psi_proto::v1::RegistrationKind;
 
 use super::entries::Entries;
-use crate::ctl::podman::{self, FileDriver, Secrets, ids, resolve};
+use crate::client::{Client, Deadline};
+use crate::ctl::podman::{self, FileDriver, Secret, Secrets, ids, resolve};
+use crate::ctl::wording::counted;
 use crate::error::CliError;
 
 /// Podman's secrets and store.
@@ -15,7 +19,7 @@ pub(super) struct Source {
 }
 
 /// Reads secrets, each `NAME` or `NAME=KEY`.
-pub(super) fn read_all(names: &[String]) -> Result<Entries, CliError> {
+pub(super) fn read_named(names: &[String]) -> Result<Entries, CliError> {
     let secrets = Source::load()?;
     let mut entries = Entries::default();
     for given in names {
@@ -23,6 +27,38 @@ pub(super) fn read_all(names: &[String]) -> Result<Entries, CliError> {
         entries.put(key.to_owned(), secrets.value(name)?);
     }
     Ok(entries)
+}
+
+/// Reads every secret under its name, but references: their values are at their provider already.
+pub(super) fn read_all(paths: &Paths) -> Result<Entries, CliError> {
+    let source = Source::load()?;
+    let references = references(paths, &source.secrets)?;
+    let mut entries = Entries::default();
+    let mut left_out = 0_u64;
+    for secret in source.secrets.iter() {
+        if references.contains(&secret.id) {
+            left_out += 1;
+        } else {
+            entries.put(secret.name.clone(), source.value(&secret.name)?);
+        }
+    }
+    if left_out > 0 {
+        let references = counted(left_out, "reference");
+        entries.warn(format!(
+            "{references} of psi: not imported, for the values are at their provider"
+        ));
+    }
+    Ok(entries)
+}
+
+/// The ids of the secrets that psi serves from a provider. psid is asked only if podman has secrets of psi's.
+fn references(paths: &Paths, secrets: &Secrets) -> Result<BTreeSet<SecretId>, CliError> {
+    if !secrets.iter().any(Secret::names_psi) {
+        return Ok(BTreeSet::new());
+    }
+    let registered = Client::new(paths, Deadline::Admin).registrations()?;
+    let references = registered.iter().filter(|one| one.kind() == RegistrationKind::Reference);
+    Ok(references.filter_map(|one| one.id.parse().ok()).collect())
 }
 
 impl Source {

@@ -12,6 +12,7 @@ use psi_common::{Exit, SecretBytes, check};
 use super::entries::Entries;
 use super::env_file;
 use super::podman_secret::Source;
+use crate::ctl::args::EnvFileFormat;
 use crate::ctl::quadlet::{Dialect, SyntaxError, UnitFile, expanded, words};
 use crate::error::CliError;
 
@@ -40,7 +41,7 @@ pub(super) fn read_all(files: &[PathBuf]) -> Result<Entries, CliError> {
         })?;
         for key in &provided.dropped {
             let unit = file.display();
-            entries.warn(format!(
+            entries.leave_out(format!(
                 "quadlet drops a {key}= of {unit}: it has an escape that does not exist; it is left out"
             ));
         }
@@ -66,14 +67,14 @@ pub(super) fn read_all(files: &[PathBuf]) -> Result<Entries, CliError> {
 fn put_file(entries: &mut Entries, unit: &Path, named: &[u8]) -> Result<(), CliError> {
     let Some(named) = expanded(named, |_| None) else {
         let unit = unit.display();
-        entries.warn(format!(
+        entries.leave_out(format!(
             "an EnvironmentFile= of {unit} has a specifier or variable that only systemd expands; it is left out"
         ));
         return Ok(());
     };
     let path = Path::new(OsStr::from_bytes(&named));
     let path = unit.parent().map_or_else(|| path.to_owned(), |directory| directory.join(path));
-    env_file::read(&path, entries)
+    env_file::read(&path, EnvFileFormat::Podman, entries)
 }
 
 /// Adds a variable. A word that is no assignment may be part of a secret that spans lines: the unit is rejected, and
@@ -92,12 +93,12 @@ fn put_variable(entries: &mut Entries, unit: &Path, word: &[u8]) -> Result<(), C
         ));
     };
     let Some(at) = at else {
-        entries.warn(format!("an Environment= of {unit} has no value; it is left out"));
+        entries.leave_out(format!("an Environment= of {unit} has no value; it is left out"));
         return Ok(());
     };
     match expanded(&word[at + 1..], |_| None) {
         Some(value) => entries.put(name.to_owned(), SecretBytes::new(value)),
-        None => entries.warn(format!(
+        None => entries.leave_out(format!(
             "Environment= {name} of {unit} has a % or ${{}} that only systemd expands; it is left out"
         )),
     }
@@ -114,7 +115,7 @@ fn put_secret(
     let text = std::str::from_utf8(word).ok().filter(|text| !text.contains(['%', '$']));
     let Some(text) = text else {
         let unit = unit.display();
-        entries.warn(format!("a Secret= of {unit} has a specifier or variable that only systemd expands; it is left out"));
+        entries.leave_out(format!("a Secret= of {unit} has a specifier or variable that only systemd expands; it is left out"));
         return Ok(());
     };
     let mut parts = text.split(',');

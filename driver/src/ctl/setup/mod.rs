@@ -14,14 +14,15 @@ mod restart;
 mod systemd;
 mod users;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::fcntl::Flock;
-use psi_common::{Exit, Paths, file_lock};
-use psi_proto::v1::{PlanRequest, RefreshEvent, Registration};
+use psi_common::{Exit, Paths, check, file_lock};
+use psi_proto::v1::{PlanRequest, PlannedWorkload, RefreshEvent, Registration};
 
 use crate::client::{Client, Deadline};
 use crate::ctl::args::SetupOptions;
@@ -103,6 +104,7 @@ fn look(
         progress.get_or_insert_with(|| Progress::of("sources pulled", total)).show(count);
     })?;
     drop(progress);
+    let planned = of_provider(planned, options.provider.as_deref())?;
     let (outsiders, (planned, _)) = (outsiders(&planned), divide(planned));
     let registered = client.registrations()?;
     let status = client.status(false)?;
@@ -113,7 +115,11 @@ fn look(
         let doing = format!("reading podman's record in {}", podman.graph_root.display());
         CliError::io(&doing, &cause, "run it again, as podman's user")
     })?;
-    let mut drop_ins = DropIn::all_written_by_psi(quadlets);
+    // A workload that is in the config no longer may have had any provider: with one, its drop-in is not looked at.
+    let mut drop_ins = match options.provider {
+        Some(_) => BTreeMap::new(),
+        None => DropIn::all_written_by_psi(quadlets),
+    };
     for workload in planned.iter().filter(|workload| workload.error.is_empty()) {
         let name = workload.name.clone();
         drop_ins.entry(name).or_insert_with(|| DropIn::of(quadlets, &workload.name));
@@ -135,6 +141,30 @@ fn look(
     })
 }
 
+/// The workloads of a provider; without one, all.
+fn of_provider(
+    mut planned: Vec<PlannedWorkload>,
+    provider: Option<&str>,
+) -> Result<Vec<PlannedWorkload>, CliError> {
+    let Some(provider) = provider else { return Ok(planned) };
+    let known: BTreeSet<&str> = planned.iter().map(|one| one.provider.as_str()).collect();
+    if !known.contains(provider) {
+        let shown = check::excerpt(provider);
+        let known = known.into_iter().collect::<Vec<_>>().join(", ");
+        return Err(CliError::new(
+            Exit::BadInput,
+            format!("no workload of the config has the provider {shown}"),
+            if known.is_empty() {
+                "add a workload to it".into()
+            } else {
+                format!("they have {known}")
+            },
+        ));
+    }
+    planned.retain(|workload| workload.provider == provider);
+    Ok(planned)
+}
+
 /// The warning that psid withholds removals of a source.
 fn withheld_warning(source: &RefreshEvent) -> String {
     format!(
@@ -143,9 +173,7 @@ fn withheld_warning(source: &RefreshEvent) -> String {
     )
 }
 
-fn by_id(
-    registered: Vec<Registration>,
-) -> std::collections::BTreeMap<psi_common::SecretId, Registration> {
+fn by_id(registered: Vec<Registration>) -> BTreeMap<psi_common::SecretId, Registration> {
     registered.into_iter().filter_map(|it| Some((it.id.parse().ok()?, it))).collect()
 }
 

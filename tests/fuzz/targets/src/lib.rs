@@ -13,6 +13,7 @@
 mod answers;
 mod config;
 mod driver;
+mod env_file;
 mod envelope;
 mod fixture;
 mod grpc;
@@ -22,6 +23,7 @@ mod legacy;
 mod mapping;
 mod recovery;
 mod registration;
+mod template;
 
 use std::path::{Path, PathBuf};
 
@@ -40,11 +42,12 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "answers", open: answers::open, short: 300 },
     Target { name: "config", open: config::open, short: 3_000 },
     // `tests/psictl/frames.rs` is its short run, with the program itself.
     Target { name: "driver", open: driver::open, short: 0 },
+    Target { name: "env-file", open: env_file::open, short: 20_000 },
     Target { name: "envelope", open: envelope::open, short: 6_000 },
     Target { name: "grpc", open: grpc::open, short: 800 },
     Target { name: "header", open: header::open, short: 20_000 },
@@ -53,6 +56,7 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "mapping", open: mapping::open, short: 2_500 },
     Target { name: "recovery", open: recovery::open, short: 4_000 },
     Target { name: "registration", open: registration::open, short: 4_000 },
+    Target { name: "template", open: template::open, short: 20_000 },
 ];
 
 impl Target {

@@ -82,6 +82,11 @@ fn config() {
 }
 
 #[test]
+fn env_file() {
+    short("env-file");
+}
+
+#[test]
 fn envelope() {
     short("envelope");
 }
@@ -119,6 +124,11 @@ fn recovery() {
 #[test]
 fn registration() {
     short("registration");
+}
+
+#[test]
+fn template() {
+    short("template");
 }
 
 /// Every target has seeds, words and a test here.

@@ -5,125 +5,44 @@
 //! of secrets such a line usually is part of a value that spans lines, such as a private key. So the whole file is
 //! rejected, by the line's number alone: the text may be a secret.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use psi_common::SecretBytes;
 
-use psi_common::{Exit, SecretBytes, check};
-
-use super::entries::Entries;
-use crate::error::CliError;
-
-/// The maximum size of an env-file.
-const MAX_BYTES: u64 = 64 << 20;
+use super::cursor::bad_line;
+use super::{Assignment, BadLine, Fault, holdable, variable};
 
 /// The remedy for a line that is part of a longer value.
-const NOT_ONE_LINE: &str = "an env-file has one NAME=VALUE on each line: store a value of several lines with `podman secret \
-    create` from a file of its own, then import it with `psictl import podman-secret`";
-const CORRECT_IT: &str = "correct the line";
+const NOT_ONE_LINE: &str = "an env-file of podman's has one NAME=VALUE on each line: put a value of several lines into \
+    quotes and import the file with --format compose";
 
-/// A line for which the file is rejected; only its number is kept, because the text may be a secret.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct BadLine {
-    number: usize,
-    why: &'static str,
-    remedy: &'static str,
-}
-
-/// Reads files one after the other.
-pub(super) fn read_all(files: &[PathBuf]) -> Result<Entries, CliError> {
-    let mut entries = Entries::default();
-    for file in files {
-        read(file, &mut entries)?;
-    }
-    Ok(entries)
-}
-
-/// Reads one file.
-pub(super) fn read(path: &Path, entries: &mut Entries) -> Result<(), CliError> {
-    let text = contents(path)?;
-    parse(text.expose_secret(), path, entries).map_err(|BadLine { number, why, remedy }| {
-        let path = path.display();
-        CliError::new(
-            Exit::BadInput,
-            format!("line {number} of {path} {why}; nothing was imported"),
-            remedy,
-        )
-    })
-}
-
-/// The bytes of a file, or of stdin.
-pub(super) fn contents(path: &Path) -> Result<SecretBytes, CliError> {
-    let failed =
-        |cause| CliError::io(&format!("reading {}", path.display()), &cause, "check the path");
-    let mut text = Vec::new();
-    let read = if path == Path::new("-") {
-        std::io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut text)
-    } else {
-        let file = File::open(path).map_err(failed)?;
-        // Allocated at once: a buffer that grows leaves copies of secrets behind.
-        let length = file.metadata().map_or(0, |about| about.len().min(MAX_BYTES));
-        text.reserve_exact(usize::try_from(length).unwrap_or_default() + 1);
-        file.take(MAX_BYTES + 1).read_to_end(&mut text)
-    };
-    let text = SecretBytes::new(text);
-    read.map_err(failed)?;
-    if text.len() as u64 > MAX_BYTES {
-        return Err(CliError::new(
-            Exit::BadInput,
-            format!("{} is larger than 64 MiB", path.display()),
-            "import it in parts",
-        ));
-    }
-    Ok(text)
-}
-
-fn parse(text: &[u8], path: &Path, entries: &mut Entries) -> Result<(), BadLine> {
-    for (index, line) in lines(text).enumerate() {
-        let number = index + 1;
-        let line = without_blanks(line);
-        if line.is_empty() || line.starts_with(b"#") {
+pub(super) fn parse(text: &[u8]) -> Result<Vec<Assignment>, BadLine> {
+    let mut found = Vec::new();
+    for (index, text) in lines(text).enumerate() {
+        let line = index + 1;
+        let text = without_blanks(text);
+        if text.is_empty() || text.starts_with(b"#") {
             continue;
         }
-        let (name, value) =
-            assignment(line).map_err(|(why, remedy)| BadLine { number, why, remedy })?;
-        if is_quoted(value) {
-            entries.warn(format!(
-                "the value of {name} in line {number} of {} is in quotes, which are part of the value, \
-                 as for podman",
-                path.display()
-            ));
-        }
-        entries.put(name.to_owned(), SecretBytes::new(value.to_vec()));
+        let (name, value) = assignment(text).map_err(bad_line(line))?;
+        let value = SecretBytes::new(value.to_vec());
+        found.push(Assignment { line, name: name.to_owned(), value });
     }
-    Ok(())
+    Ok(found)
 }
 
 /// The name and the value of a line, or the problem and its remedy.
-fn assignment(line: &[u8]) -> Result<(&str, &[u8]), (&'static str, &'static str)> {
+fn assignment(line: &[u8]) -> Result<(&str, &[u8]), Fault> {
     let Some(at) = line.iter().position(|byte| *byte == b'=') else {
         return Err(("is no assignment", NOT_ONE_LINE));
     };
     let (name, value) = (&line[..at], &line[at + 1..]);
-    if name.is_empty() {
-        return Err(("has no name before its =", CORRECT_IT));
-    }
     if name.starts_with(b"export ") {
         return Err((
             "begins with export, which is part of the name for podman",
             "remove that word",
         ));
     }
-    let name = std::str::from_utf8(name).ok().filter(|name| check::variable(name).is_ok());
-    let Some(name) = name else {
-        return Err(("has no variable name before its =", NOT_ONE_LINE));
-    };
-    if value.contains(&0) {
-        return Err((
-            "has a NUL in its value",
-            "remove it: neither a variable nor Infisical can hold one",
-        ));
-    }
+    let name = variable(str::from_utf8(name).unwrap_or("\u{fffd}"))?;
+    holdable(value)?;
     if opens_a_quote(value) {
         return Err(("begins a value in quotes that does not end on it", NOT_ONE_LINE));
     }
@@ -148,22 +67,27 @@ fn opens_a_quote(value: &[u8]) -> bool {
     !rest.contains(quote)
 }
 
-fn is_quoted(value: &[u8]) -> bool {
+pub(super) fn is_quoted(value: &[u8]) -> bool {
     let ends = |quote| value.len() > 1 && value.starts_with(&[quote]) && value.ends_with(&[quote]);
     ends(b'"') || ends(b'\'')
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use std::path::Path;
 
+    use proptest::prelude::*;
+    use psi_common::check;
+
+    use super::super::{Entries, add};
     use super::*;
+    use crate::ctl::args::EnvFileFormat::Podman;
 
     type Pairs = Vec<(String, Vec<u8>)>;
 
     fn parsed(text: &[u8]) -> Result<(Pairs, Vec<String>), BadLine> {
         let mut entries = Entries::default();
-        parse(text, Path::new("f"), &mut entries)?;
+        add(text, Path::new("f"), Podman, &mut entries)?;
         let list = entries.list.into_iter();
         Ok((list.map(|one| (one.key, one.value.into_exposed())).collect(), entries.warnings))
     }
@@ -243,10 +167,9 @@ mod tests {
                 3,
             ),
         ] {
-            let mut entries = Entries::default();
-            let bad = parse(text.as_bytes(), Path::new("f"), &mut entries).unwrap_err();
+            let bad = parsed(text.as_bytes()).unwrap_err();
             assert_eq!(bad.number, number, "{text}");
-            let message = format!("{} {} {:?}", bad.why, bad.remedy, entries.warnings);
+            let message = format!("{} {}", bad.why, bad.remedy);
             assert!(!message.contains("BEGIN") && !message.contains(&LAST[..8]), "{message}");
         }
     }
