@@ -827,11 +827,15 @@ pub struct PlannedWorkload {
     /// The user's uid, if it is known.
     #[prost(uint32, optional, tag = "11")]
     pub uid: ::core::option::Option<u32>,
+    /// The secret that holds all of its secrets, for `podman kube play`; absent without kube = true in the config.
+    #[prost(message, optional, tag = "12")]
+    pub kube: ::core::option::Option<PlannedSecret>,
 }
 /// A secret that a workload needs registered.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PlannedSecret {
-    /// The key at the provider, which is the name of the variable in the container.
+    /// The name of the variable in the container: the key at the provider, or the variable that the config maps it to.
+    /// Of a file: the key. Its podman name ends with it.
     #[prost(string, tag = "1")]
     pub key: ::prost::alloc::string::String,
     /// Its podman name.
@@ -858,6 +862,18 @@ pub struct PlannedSecret {
     /// Why it cannot be registered; empty if it can.
     #[prost(string, tag = "9")]
     pub error: ::prost::alloc::string::String,
+    /// The uid of the file's owner, if the config has one.
+    #[prost(uint32, optional, tag = "10")]
+    pub uid: ::core::option::Option<u32>,
+    /// The gid of the file's group, if the config has one.
+    #[prost(uint32, optional, tag = "11")]
+    pub gid: ::core::option::Option<u32>,
+    /// The file's permissions, if the config has them: at most 0777.
+    #[prost(uint32, optional, tag = "12")]
+    pub mode: ::core::option::Option<u32>,
+    /// The file's path, absolute or below /run/secrets; empty: the key.
+    #[prost(string, tag = "13")]
+    pub target: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RegistrationsRequest {}

@@ -11,6 +11,7 @@ mod containers_conf;
 mod from_python;
 mod gc;
 mod inventory;
+mod kube;
 mod lifecycle;
 mod literal;
 mod locks;

@@ -172,6 +172,44 @@ pub fn file_name(text: &str) -> Result<(), InvalidText> {
     rejection("the file name", text)("is not letters, digits and _.-, at most 255 of them")
 }
 
+/// Checks where a container has the file of a secret: a path, absolute or below `/run/secrets`, that needs no quotes in a
+/// unit, and no comma, at which podman splits its option. Podman accepts `..` in it.
+pub fn mount_target(text: &str) -> Result<(), InvalidText> {
+    let reject = rejection("the target", text);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-/@+:=".contains(&byte);
+    if text.is_empty() {
+        return reject("is empty");
+    }
+    if text.len() > MAX_PATH - 1 || text.split('/').any(|part| part.len() > MAX_FILE_NAME) {
+        return reject("is longer than Linux allows");
+    }
+    if !text.bytes().all(plain) {
+        return reject("has a character that is not a letter, a digit or one of _.-/@+:=");
+    }
+    if matches!(text.rsplit('/').next(), Some("" | "." | "..")) {
+        return reject("names a directory, not a file");
+    }
+    Ok(())
+}
+
+/// Checks the mode of a secret's file: podman sets the nine bits of permissions only.
+pub fn mount_mode(mode: u32) -> Result<(), InvalidText> {
+    if mode <= 0o777 {
+        return Ok(());
+    }
+    rejection("the mode", &format!("{mode:04o}"))(
+        "has other bits than permissions, which podman leaves out; use at most 0777",
+    )
+}
+
+/// Checks the uid or gid of a secret's file. As an argument of chown(2), the last number means no change.
+pub fn mount_owner(id: u32) -> Result<(), InvalidText> {
+    if id != u32::MAX {
+        return Ok(());
+    }
+    rejection("the owner", "4294967295")("is no uid and no gid")
+}
+
 /// Checks the name of a systemd credential, which is a file's name below the credentials directory.
 pub fn credential(text: &str) -> Result<(), InvalidText> {
     if text.len() <= MAX_FILE_NAME && is_plain_name(text) {

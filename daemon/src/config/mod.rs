@@ -3,6 +3,7 @@
 mod auth;
 mod fault;
 mod files;
+mod mount;
 mod pkcs11;
 mod raw;
 mod seal_line;

@@ -1,5 +1,6 @@
 //! `[workloads.NAME]`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use psi_common::check;
@@ -8,9 +9,10 @@ use toml::Spanned;
 
 use super::InfisicalConfig;
 use super::fault::Fault;
+use super::mount::{self, RawMount};
 use super::span::optional_span;
 use crate::provider::Source;
-use crate::provider::upstream::{ChangeAction, OnChange, Workload, WorkloadUser};
+use crate::provider::upstream::{ChangeAction, OnChange, Workload, WorkloadSource, WorkloadUser};
 
 /// The longest name of a user (useradd(8) and glibc).
 const MAX_USER_NAME: usize = 256;
@@ -26,10 +28,12 @@ pub(super) struct RawWorkload {
     #[serde(default)]
     depends_on: Vec<String>,
     #[serde(default)]
-    mount: Vec<String>,
-    #[serde(default)]
     on_change: RawChangeAction,
     on_change_jitter: Option<Spanned<String>>,
+    #[serde(default)]
+    mount: Vec<Spanned<RawMount>>,
+    #[serde(default)]
+    kube: bool,
     secrets: Vec<Spanned<RawSource>>,
 }
 
@@ -57,6 +61,8 @@ struct RawSource {
     path: String,
     #[serde(default)]
     recursive: bool,
+    keys: Option<Vec<String>>,
+    env: Option<BTreeMap<String, String>>,
 }
 
 fn root() -> String {
@@ -95,16 +101,9 @@ impl RawWorkload {
         let mut sources = Vec::new();
         for raw in self.secrets {
             let at = Some(raw.span().start);
-            let RawSource { project, path, recursive } = raw.into_inner();
-            if !infisical.projects.contains_key(&project) {
-                let what = format!(
-                    "workload '{name}': there is no [providers.infisical.projects.{project}]"
-                );
-                return Err(Fault { at, what });
-            }
-            check::path(&path)
-                .map_err(|error| Fault { at, what: format!("workload '{name}': {error}") })?;
-            sources.push(Source { project, path, recursive });
+            let source = raw.into_inner().check(infisical);
+            let fault = |why| Fault { at, what: format!("workload '{name}': {why}") };
+            sources.push(source.map_err(fault)?);
         }
         let user = self.user.map(|user| check_user(name, user)).transpose()?;
         let on_change = OnChange {
@@ -115,9 +114,66 @@ impl RawWorkload {
             },
             max_jitter: optional_span(self.on_change_jitter, DEFAULT_JITTER)?,
         };
-        let (depends_on, mount) = (self.depends_on, self.mount);
-        Ok(Workload { provider, user, depends_on, mount, on_change, sources })
+        let mount = mount::check(name, self.mount, &sources)?;
+        let Self { depends_on, kube, .. } = self;
+        Ok(Workload { provider, user, depends_on, mount, on_change, sources, kube })
     }
+}
+
+impl RawSource {
+    fn check(self, infisical: &InfisicalConfig) -> Result<WorkloadSource, String> {
+        let Self { project, path, recursive, keys, env } = self;
+        if !infisical.projects.contains_key(&project) {
+            return Err(format!("there is no [providers.infisical.projects.{project}]"));
+        }
+        check::path(&path).map_err(|error| error.to_string())?;
+        let selects = match (&keys, &env) {
+            (None, None) => None,
+            (_, Some(_)) => Some("env"),
+            (Some(_), None) => Some("keys"),
+        };
+        if let Some(member) = selects.filter(|_| recursive) {
+            return Err(format!(
+                "{member} and recursive = true exclude each other; name the directory of the keys as a source of its \
+                 own"
+            ));
+        }
+        let selected = selects.map(|_| select(keys, env)).transpose()?;
+        Ok(WorkloadSource { source: Source { project, path, recursive }, selected })
+    }
+}
+
+/// The keys by variable: those of `keys` under their own names, those of `env` under its.
+fn select(
+    keys: Option<Vec<String>>,
+    env: Option<BTreeMap<String, String>>,
+) -> Result<BTreeMap<String, String>, String> {
+    let is_empty = |what| format!("{what} has no key; remove it for all keys of the directory");
+    if keys.as_ref().is_some_and(Vec::is_empty) {
+        return Err(is_empty("keys"));
+    }
+    if env.as_ref().is_some_and(BTreeMap::is_empty) {
+        return Err(is_empty("env"));
+    }
+    let mut selected = BTreeMap::new();
+    for (variable, key) in env.unwrap_or_default() {
+        check::variable(&variable).map_err(|error| error.to_string())?;
+        check::key(&key).map_err(|error| error.to_string())?;
+        selected.insert(variable, key);
+    }
+    for key in keys.unwrap_or_default() {
+        check::key(&key).map_err(|error| error.to_string())?;
+        if let Some(other) = selected.insert(key.clone(), key.clone()) {
+            let key = check::excerpt(&key);
+            return Err(match other == key {
+                true => format!("'{key}' is selected twice"),
+                false => format!(
+                    "'{key}' is of keys, and a variable of env; name the variable otherwise"
+                ),
+            });
+        }
+    }
+    Ok(selected)
 }
 
 /// As systemd's `User=`: digits are a uid.

@@ -214,7 +214,7 @@ impl VisibleSources {
         let upstreams = daemon.service().upstreams();
         let workloads = upstreams.workloads_of(caller);
         let sources = workloads.flat_map(|(_, workload)| workload.sources.iter());
-        Self::Only(sources.map(ToString::to_string).collect())
+        Self::Only(sources.map(|source| source.to_string()).collect())
     }
 
     pub(super) fn has(&self, source: &str) -> bool {

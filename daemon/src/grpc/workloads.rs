@@ -180,27 +180,37 @@ fn plan_event(event: plan_event::Event) -> PlanEvent {
     PlanEvent { event: Some(event) }
 }
 
-/// The reference to register for a key; empty for a key that no reference can name.
-fn reference(key: &str, reference: &Reference) -> String {
+/// The reference to register; empty for a key that no reference can name.
+fn reference(reference: &Reference) -> String {
     let json = reference.to_json();
-    let is_good = check::key(key).and(check::without_controls("the reference", &json)).is_ok();
+    let is_good = reference.member("key").is_none_or(|key| check::key(key).is_ok())
+        && check::without_controls("the reference", &json).is_ok();
     if is_good { json } else { String::new() }
 }
 
-/// The messages of a workload, each within the size limit.
-fn to_proto(plan: WorkloadPlan) -> Vec<PlannedWorkload> {
-    let secrets = plan.secrets.into_iter().map(|(key, secret)| PlannedSecret {
-        reference: reference(&key, &secret.reference),
-        key: check::printable(&key).into_owned(),
+fn secret_to_proto(key: &str, secret: workloads::PlannedSecret) -> PlannedSecret {
+    let mount = secret.mount.as_ref();
+    PlannedSecret {
+        reference: reference(&secret.reference),
+        key: check::printable(key).into_owned(),
         name: secret.name,
         source: secret.source,
-        mount: secret.mount,
+        mount: mount.is_some(),
         ids: secret.ids.iter().map(ToString::to_string).collect(),
         survives_outage: tristate(secret.survives_outage).into(),
         warnings: secret.warnings,
         error: secret.error.unwrap_or_default(),
-    });
-    let secrets: Vec<_> = secrets.collect();
+        uid: mount.and_then(|mount| mount.uid),
+        gid: mount.and_then(|mount| mount.gid),
+        mode: mount.and_then(|mount| mount.mode),
+        target: mount.and_then(|mount| mount.target.clone()).unwrap_or_default(),
+    }
+}
+
+/// The messages of a workload, each within the size limit.
+fn to_proto(plan: WorkloadPlan) -> Vec<PlannedWorkload> {
+    let secrets = plan.secrets.into_iter();
+    let secrets: Vec<_> = secrets.map(|(key, secret)| secret_to_proto(&key, secret)).collect();
     let sources = &plan.workload.sources;
     let overlaps = sources.len() > 1 || sources.iter().any(|source| source.recursive);
     let whole = PlannedWorkload {
@@ -215,6 +225,7 @@ fn to_proto(plan: WorkloadPlan) -> Vec<PlannedWorkload> {
         error: plan.error.unwrap_or_default(),
         overlaps,
         missing: plan.missing.unwrap_or_default(),
+        kube: plan.kube.map(|secret| secret_to_proto("", secret)),
     };
     let mut parts = secrets.chunks(MAX_SECRETS).map(<[_]>::to_vec).collect::<Vec<_>>();
     if parts.is_empty() {

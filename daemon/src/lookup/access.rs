@@ -51,8 +51,10 @@ fn is_within(upstreams: &Upstreams, reference: &Reference, caller: Principal) ->
     let Some(upstream) = upstreams.provider(reference.provider()) else { return false };
     let Ok(key) = upstream.provider.accept(reference) else { return false };
     upstreams.workloads_of(caller).any(|(_, workload)| {
-        let mut scopes = workload.sources.iter().map(|source| upstream.provider.scope_of(source));
+        let mut taking = workload.sources.iter().filter(|source| source.takes(&key.key));
         workload.provider == upstream.name
-            && scopes.any(|scope| scope.is_ok_and(|scope| scope.contains(&key)))
+            && taking.any(|source| {
+                upstream.provider.scope_of(source).is_ok_and(|scope| scope.contains(&key))
+            })
     })
 }

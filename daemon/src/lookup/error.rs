@@ -114,7 +114,15 @@ fn trouble(provider: &str, error: &ProviderError) -> String {
 impl ServiceError {
     /// The same error with a further remedy.
     pub(super) fn with_remedy(self, remedy: &str) -> Self {
-        let with = |why: String| format!("{why}; {remedy}");
+        self.map_message(|why| format!("{why}; {remedy}"))
+    }
+
+    /// The same error of a secret that is a part of the requested one.
+    pub(super) fn of_part(self, variable: &str) -> Self {
+        self.map_message(|why| format!("{variable}: {why}"))
+    }
+
+    fn map_message(self, with: impl FnOnce(String) -> String) -> Self {
         match self {
             Self::Malformed(why) => Self::Malformed(with(why)),
             Self::NotFound(why) => Self::NotFound(with(why)),

@@ -3,9 +3,11 @@
 
 mod access;
 mod classify;
+mod contents;
 mod error;
 mod facade;
 mod fetch;
+pub(crate) mod kube;
 pub(crate) mod outage_drill;
 pub(crate) mod readiness;
 mod registrations;
@@ -41,6 +43,9 @@ use error::{is_revocation, no_answer, refused, too_old};
 use fetch::FetchRequest;
 use resolve::resolve_upstream;
 
+#[cfg(test)]
+pub(crate) use contents::SourceValue;
+pub(crate) use contents::{SourceContents, SourceKey};
 pub use error::ServiceError;
 pub(crate) use error::refusal;
 pub(crate) use facade::{NamedRegistration, ServiceReport};
@@ -92,6 +97,8 @@ pub enum Value {
     Entry(Arc<Entry>),
     /// From the registry.
     Literal(Arc<SecretBytes>),
+    /// Of a whole workload, for this lookup.
+    Assembled(SecretBytes),
 }
 
 /// How the data of a store is interpreted.
@@ -106,7 +113,7 @@ pub enum DataKind {
 }
 
 /// The source of a lookup's value. Each lookup is counted once, by its source or as failed.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Served {
     /// RAM, which holds every literal.
     Ram,
@@ -120,6 +127,8 @@ enum Resolved {
     Literal(Arc<SecretBytes>),
     /// Best first.
     References(Vec<Arc<ResolvedReference>>),
+    /// The document of a workload.
+    Document(String),
 }
 
 impl Service {
@@ -177,6 +186,9 @@ impl Service {
         }
         let references = match resolved? {
             Resolved::Literal(value) => return Ok((Value::Literal(value), Served::Ram)),
+            Resolved::Document(workload) => {
+                return Box::pin(self.find_document(&workload, now, deadline)).await;
+            }
             Resolved::References(references) => references,
         };
         let mut failure = ServiceError::unknown();
@@ -213,7 +225,7 @@ impl Service {
         match self.resolve(selector, caller) {
             Ok(Resolved::Literal(_)) => true,
             Ok(Resolved::References(references)) => references.first().is_some_and(known),
-            Err(_) => false,
+            Ok(Resolved::Document(_)) | Err(_) => false,
         }
     }
 
@@ -265,10 +277,18 @@ impl Service {
 
     /// Removes a secret from the cache; false if it was not cached.
     pub fn invalidate(&self, selector: &SecretSelector) -> Result<bool, ServiceError> {
-        let Resolved::References(references) = self.resolve(selector, Principal::Admin)? else {
-            return Err(ServiceError::Malformed(
-                "it is a literal, which no provider could bring back; to remove it, use `podman secret rm`".into(),
-            ));
+        let references = match self.resolve(selector, Principal::Admin)? {
+            Resolved::References(references) => references,
+            Resolved::Literal(_) => {
+                return Err(ServiceError::Malformed(
+                    "it is a literal, which no provider could bring back; to remove it, use `podman secret rm`".into(),
+                ));
+            }
+            Resolved::Document(workload) => {
+                return Err(ServiceError::Malformed(format!(
+                    "it is all of workload {workload}; name one of its secrets"
+                )));
+            }
         };
         let mut existed = false;
         for reference in references {
@@ -336,7 +356,15 @@ impl Value {
         match self {
             Self::Entry(entry) => entry.value(),
             Self::Literal(value) => value,
+            Self::Assembled(value) => value,
         }
+    }
+}
+
+impl Served {
+    /// The source that is further away.
+    fn worse(self, other: Self) -> Self {
+        self.max(other)
     }
 }
 

@@ -10,7 +10,7 @@ use psi_common::{SecretBytes, SecretId};
 use super::classify::{self, Look};
 use super::error::{ServiceError, bad_reference};
 use super::resolve::{no_provider, upstream_of};
-use super::{DataKind, Service};
+use super::{DataKind, Service, kube};
 use crate::cache::Entry;
 use crate::model::clock::{BootInstant, Now, Timestamp};
 use crate::model::principal::Principal;
@@ -96,6 +96,12 @@ impl Service {
             Look::Reference(provider) => provider,
         };
         let upstreams = self.upstreams();
+        if provider == kube::PROVIDER {
+            let reference = Reference::parse(data.expose_secret())
+                .ok_or_else(|| refused_as(kind, "not every member is a string"))?;
+            kube::check(&upstreams, &reference, caller)?;
+            return Ok(Registration::Reference(reference, data));
+        }
         if upstreams.provider(&provider).is_none() {
             return Err(refused_as(kind, no_provider(&provider)));
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::access;
 use super::error::{ServiceError, bad_reference};
-use super::{Resolved, SecretSelector, Service};
+use super::{Resolved, SecretSelector, Service, kube};
 use crate::model::principal::Principal;
 use crate::model::reference::{CacheKey, Reference, shown};
 use crate::provider::configured_name;
@@ -37,6 +37,9 @@ impl Service {
         let references = match selector {
             SecretSelector::Id(id) => match self.registry.find(*id, caller)? {
                 Registered::Literal(value) => return Ok(Resolved::Literal(value)),
+                Registered::Reference(reference) if is_document(&reference) => {
+                    return self.resolve_document(&reference, caller);
+                }
                 Registered::Reference(reference) => vec![reference],
                 Registered::Invalid(why) => return Err(ServiceError::NoKey(why.to_string())),
                 Registered::Unreadable(why) => return Err(RegistryError::Unreadable(why).into()),
@@ -45,6 +48,9 @@ impl Service {
                 let reference = Reference::parse(name.as_bytes()).ok_or_else(|| {
                     bad_reference("it is no JSON object of strings with a \"provider\"")
                 })?;
+                if is_document(&reference) {
+                    return self.resolve_document(&reference, caller);
+                }
                 vec![Arc::new(ResolvedReference::new(reference))]
             }
             SecretSelector::Name(name) => self
@@ -57,6 +63,9 @@ impl Service {
         if let SecretSelector::Name(name) = selector
             && references.is_empty()
         {
+            if let Some(workload) = kube::named(&self.upstreams(), name, caller) {
+                return Ok(Resolved::Document(workload));
+            }
             access::check_name(name, caller)?;
         }
         for reference in &references {
@@ -68,6 +77,18 @@ impl Service {
             Ok(Resolved::References(references))
         }
     }
+
+    fn resolve_document(
+        &self,
+        reference: &Reference,
+        caller: Principal,
+    ) -> Result<Resolved, ServiceError> {
+        kube::check(&self.upstreams(), reference, caller).map(Resolved::Document)
+    }
+}
+
+fn is_document(reference: &Reference) -> bool {
+    reference.provider() == kube::PROVIDER
 }
 
 /// The message that a reference names a provider that the config lacks.

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use psi_common::SecretId;
 
-use super::Service;
 use super::resolve::{resolve_reference, resolve_upstream};
+use super::{Service, kube};
 use crate::cache::CacheLookup;
 use crate::model::clock::Now;
 use crate::model::reach::Reach;
@@ -110,6 +110,17 @@ impl OutageReport {
     }
 }
 
+impl Certainty {
+    /// Whether both are certain.
+    pub(crate) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::No, _) | (_, Self::No) => Self::No,
+            (Self::Yes, Self::Yes) => Self::Yes,
+            _ => Self::Unknown,
+        }
+    }
+}
+
 impl From<&Reach> for Certainty {
     fn from(reach: &Reach) -> Self {
         match reach {
@@ -194,10 +205,40 @@ impl Service {
         now: Now,
         context: &SelfTestContext,
     ) -> OutageReadiness {
+        if let Some(workload) = kube::workload_of(reference) {
+            return self.outlook_of_document(workload, reference, now, context);
+        }
         match resolve_upstream(&self.upstreams(), reference) {
             Ok((upstream, key)) => self.outlook_at(&upstream, &key, now, context),
             Err(_) => OutageReadiness { now: Reach::Out, after_reboot: Reach::Out },
         }
+    }
+
+    /// A document resolves if all of its parts do.
+    fn outlook_of_document(
+        &self,
+        workload: &str,
+        reference: &Reference,
+        now: Now,
+        context: &SelfTestContext,
+    ) -> OutageReadiness {
+        let upstreams = self.upstreams();
+        let upstream = upstreams
+            .workloads
+            .get(workload)
+            .and_then(|workload| upstreams.providers.get(&workload.provider));
+        let (Some(upstream), Some(keys)) = (upstream, self.document_keys(reference)) else {
+            return OutageReadiness { now: Reach::Out, after_reboot: Reach::Out };
+        };
+        let parts = keys.iter().map(|key| self.outlook_at(upstream, key, now, context));
+        let worst = parts.reduce(|one, other| OutageReadiness {
+            now: worse(one.now, other.now),
+            after_reboot: worse(one.after_reboot, other.after_reboot),
+        });
+        worst.unwrap_or_else(|| OutageReadiness {
+            now: context.missing(),
+            after_reboot: context.missing(),
+        })
     }
 
     fn outlook_at(
@@ -222,6 +263,14 @@ impl Service {
                 false => context.missing(),
             },
         }
+    }
+}
+
+fn worse(one: Reach, other: Reach) -> Reach {
+    match (one, other) {
+        (Reach::Out, _) | (_, Reach::Out) => Reach::Out,
+        (Reach::Unknown(why), _) | (_, Reach::Unknown(why)) => Reach::Unknown(why),
+        (Reach::Ready, Reach::Ready) => Reach::Ready,
     }
 }
 

@@ -24,6 +24,7 @@ impl Service {
             Value::Literal(value) => {
                 ValueVersion::Kept(Arc::as_ptr(value).addr(), Timestamp::default())
             }
+            Value::Assembled(value) => ValueVersion::Bytes(value.expose_secret()),
             Value::Entry(entry) => ValueVersion::Bytes(entry.value().expose_secret()),
         }
     }

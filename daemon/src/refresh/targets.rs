@@ -57,7 +57,7 @@ fn of_workloads(service: &Service) -> Vec<PullTarget> {
             if let Ok(scope) = upstream.provider.scope_of(source)
                 && seen.insert((workload.provider.clone(), scope.clone()))
             {
-                pulls.push(PullTarget::new(upstream, source.clone(), scope, None));
+                pulls.push(PullTarget::new(upstream, source.source.clone(), scope, None));
             }
         }
     }

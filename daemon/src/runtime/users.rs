@@ -74,14 +74,8 @@ mod tests {
     use crate::provider::upstream::{OnChange, Upstreams};
 
     fn of_user(user: WorkloadUser) -> Upstreams {
-        let workload = Workload {
-            provider: "infisical".into(),
-            user: Some(user),
-            depends_on: Vec::new(),
-            mount: Vec::new(),
-            on_change: OnChange::default(),
-            sources: Vec::new(),
-        };
+        let workload =
+            Workload { provider: "infisical".into(), user: Some(user), ..Workload::default() };
         let workloads = BTreeMap::from([("app".to_owned(), workload)]);
         Upstreams { workloads, ..Upstreams::default() }
     }

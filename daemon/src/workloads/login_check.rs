@@ -3,13 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use psi_common::{CheckProblem, CheckedLogin, CheckedServer, CheckedSource, LeftOut, OnlineReport};
+use psi_common::{
+    CheckProblem, CheckedLogin, CheckedServer, CheckedSource, LeftOut, OnlineReport, SecretBytes,
+};
 
 use super::names;
 use crate::model::clock::Now;
-use crate::model::reference::CacheKey;
+use crate::model::reference::Listing;
 use crate::provider::circuit_breaker::Caller;
-use crate::provider::upstream::{CallError, Route, Upstream, Upstreams, Workload, prefix_of};
+use crate::provider::upstream::{
+    CallError, Route, Upstream, Upstreams, Workload, WorkloadSource, prefix_of,
+};
 use crate::provider::{CheckedIdentity, Listed, ProviderError, Source};
 
 /// What is checked.
@@ -61,7 +65,7 @@ fn sources<'a>(
     let mut all: BTreeMap<Source, Users<'a>> = BTreeMap::new();
     for (name, workload) in &upstreams.workloads {
         for source in workload.sources.iter().filter(|_| workload.provider == provider) {
-            let users = all.entry(source.clone()).or_default();
+            let users = all.entry(source.source.clone()).or_default();
             if users.last().is_none_or(|(last, _)| last != name) {
                 users.push((name, workload));
             }
@@ -144,6 +148,7 @@ fn add_listed(
     }
     checked.problem = incomplete.map(|error| explain(&error));
     checked.ok = checked.problem.is_none();
+    let is_whole = checked.ok && refused.is_empty() && !continued;
     for (scope, error) in refused {
         let why = format!("{}: {}", scope.path, explain(&error).problem);
         checked.left_out.push(LeftOut { key: scope.path, why });
@@ -156,42 +161,77 @@ fn add_listed(
             checked.project, checked.path
         ));
     }
+    for (name, workload) in users {
+        let own = |source: &&WorkloadSource| {
+            (&source.project, &source.path, source.recursive)
+                == (&checked.project, &checked.path, checked.recursive)
+        };
+        for source in workload.sources.iter().filter(own) {
+            let of_source = OfSource { name, workload, source };
+            checked.left_out.extend(of_source.unusable(&listing));
+            if is_whole {
+                checked.left_out.extend(of_source.missing(&listing));
+            }
+        }
+    }
     for (key, why) in listing.denied.into_iter().chain(listing.unread) {
         checked
             .left_out
             .push(LeftOut { why: format!("{}: {why}", key.key), key: key.key.to_string() });
     }
-    for (key, value) in &listing.found {
-        for (name, workload) in users {
-            add_key(checked, name, workload, key);
-            let mount = is_mounted(workload, key);
-            let damage = names::variable_fault(&key.key, value).filter(|_| !mount);
-            let warning =
-                damage.map(|what| format!("{}: {what}; add it to mount of {name}", key.key));
-            checked.warnings.extend(warning);
-        }
-    }
     checked.left_out.sort_by(|a, b| a.key.cmp(&b.key));
 }
 
-fn is_mounted(workload: &Workload, key: &CacheKey) -> bool {
-    workload.mount.iter().any(|mounted| **mounted == *key.key)
+/// What a workload takes of a source.
+struct OfSource<'a> {
+    name: &'a str,
+    workload: &'a Workload,
+    source: &'a WorkloadSource,
 }
 
-/// Reports a key that cannot be a secret of a workload.
-fn add_key(checked: &mut CheckedSource, workload: &str, config: &Workload, key: &CacheKey) {
-    let name = format!("{}{}", prefix_of(workload), key.key);
-    if let Some(why) = names::key_fault(workload, &key.key, &name, is_mounted(config, key)) {
-        checked.left_out.push(LeftOut { key: key.key.to_string(), why });
+impl OfSource<'_> {
+    /// The keys that can be neither a variable nor a file.
+    fn unusable(&self, listing: &Listing) -> Vec<LeftOut> {
+        let mut all = Vec::new();
+        for (key, value) in &listing.found {
+            for variable in self.source.variables_of(&key.key) {
+                let why = self.fault(variable, value);
+                all.extend(why.map(|why| LeftOut { key: key.key.to_string(), why }));
+            }
+        }
+        all
+    }
+
+    fn fault(&self, variable: &str, value: &SecretBytes) -> Option<String> {
+        let is_file = self.workload.mount_of(variable).is_some();
+        let name = format!("{}{variable}", prefix_of(self.name));
+        names::key_fault(self.name, variable, &name, is_file).or_else(|| {
+            let fault = names::variable_fault(variable, value).filter(|_| !is_file)?;
+            Some(names::unusable_variable(self.name, variable, fault))
+        })
+    }
+
+    /// The selected keys that the source does not have.
+    fn missing(&self, listing: &Listing) -> Vec<LeftOut> {
+        let found = listing.found.iter().map(|(key, _)| key);
+        let unreadable = listing.denied.iter().chain(&listing.unread).map(|(key, _)| key);
+        let present: BTreeSet<&str> = found.chain(unreadable).map(|key| &*key.key).collect();
+        let selected = self.source.selected.iter().flat_map(BTreeMap::values);
+        let missing: BTreeSet<&String> =
+            selected.filter(|key| !present.contains(key.as_str())).collect();
+        let left_out = |key: &String| LeftOut {
+            key: key.clone(),
+            why: names::missing_key(self.name, self.source, key),
+        };
+        missing.into_iter().map(left_out).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use psi_common::SecretBytes;
-
     use super::*;
-    use crate::model::reference::{Listing, Namespace};
+    use crate::model::reference::{CacheKey, Namespace};
+    use crate::provider::upstream::Mount;
 
     fn workload(sources: &[(&str, &str)], mount: &[&str]) -> Workload {
         let source = |(project, path): &(&str, &str)| Source {
@@ -199,14 +239,35 @@ mod tests {
             path: (*path).into(),
             recursive: false,
         };
+        let mount = mount.iter().map(|key| Mount { key: (*key).into(), ..Mount::default() });
         Workload {
             provider: "infisical".into(),
-            user: None,
-            depends_on: Vec::new(),
-            mount: mount.iter().map(ToString::to_string).collect(),
-            on_change: crate::provider::upstream::OnChange::default(),
-            sources: sources.iter().map(source).collect(),
+            mount: mount.collect(),
+            sources: sources.iter().map(source).map(WorkloadSource::from).collect(),
+            ..Workload::default()
         }
+    }
+
+    /// The report of a listing of `p:/`.
+    fn check(listed: impl Into<Listed>, workload: &Workload) -> CheckedSource {
+        let mut checked =
+            CheckedSource { project: "p".into(), path: "/".into(), ..CheckedSource::default() };
+        add_listed(&mut checked, listed.into(), &vec![("app", workload)], |error| {
+            CheckProblem::transient(error.to_string(), "later")
+        });
+        checked
+    }
+
+    fn found(keys: &[(&str, &[u8])]) -> Listing {
+        let found = keys.iter().map(|(key, value)| {
+            let key = CacheKey::new(Namespace::new(&["r"]), "/", *key);
+            (key, SecretBytes::new(value.to_vec()))
+        });
+        Listing { found: found.collect(), ..Listing::default() }
+    }
+
+    fn left_out(checked: &CheckedSource) -> Vec<&str> {
+        checked.left_out.iter().map(|one| one.key.as_str()).collect()
     }
 
     #[test]
@@ -237,36 +298,37 @@ mod tests {
 
     #[test]
     fn keys_that_no_container_can_have_are_left_out() {
-        let found = ["GOOD", "a b", "tls.key"].map(|key| {
-            (CacheKey::new(Namespace::new(&["r"]), "/", key), SecretBytes::new(b"a\0b".to_vec()))
-        });
-        let listing = Listing { found: found.into(), ..Listing::default() };
-        let of_app = workload(&[("p", "/")], &["tls.key"]);
-        let mut checked = CheckedSource::default();
-        add_listed(&mut checked, listing.into(), &vec![("app", &of_app)], |error| {
-            CheckProblem::transient(error.to_string(), "")
-        });
-        assert_eq!((checked.ok, checked.keys), (true, 3));
-        let left_out: Vec<&str> = checked.left_out.iter().map(|one| one.key.as_str()).collect();
-        assert_eq!(left_out, ["a b"]);
-        assert!(checked.warnings.iter().any(|why| why.starts_with("GOOD: ")), "{checked:?}");
-        assert!(checked.warnings.iter().all(|why| !why.starts_with("tls.key: ")), "{checked:?}");
+        let listing =
+            found(&[("GOOD", b"1"), ("NUL", b"a\0b"), ("a b", b"1"), ("tls.key", b"a\0b")]);
+        let checked = check(listing, &workload(&[("p", "/")], &["tls.key"]));
+        assert_eq!((checked.ok, checked.keys), (true, 4));
+        assert_eq!(left_out(&checked), ["NUL", "a b"]);
+        assert!(checked.left_out[0].why.contains("add \"NUL\" to mount of"), "{checked:?}");
+    }
+
+    #[test]
+    fn selected_keys_that_are_missing_are_left_out() {
+        let mut of_app = workload(&[("p", "/"), ("p", "/other")], &[]);
+        let selected = [("URL", "U"), ("COPY", "U"), ("PW", "a b"), ("GONE", "G")];
+        let selected = selected.map(|(variable, key)| (variable.to_owned(), key.to_owned()));
+        of_app.sources[0].selected = Some(selected.into());
+        let checked = check(found(&[("a b", b"1"), ("tls.key", b"1")]), &of_app);
+        assert_eq!(left_out(&checked), ["G", "U"]);
+        assert!(checked.left_out[1].why.starts_with("p:/ has no key 'U'"), "{checked:?}");
+        let unread = CacheKey::new(Namespace::new(&["r"]), "/", "U");
+        let listing = Listing { unread: vec![(unread, "why".into())], ..found(&[]) };
+        assert_eq!(left_out(&check(listing, &of_app)), ["G", "U", "a b"]);
+        let incomplete = Some(ProviderError::TimedOut("no answer".into()));
+        assert_eq!(left_out(&check(Listed { incomplete, ..Listed::default() }, &of_app)), [""; 0]);
     }
 
     #[test]
     fn empty_directory_is_a_warning_and_an_incomplete_one_a_problem() {
         let of_app = workload(&[("p", "/")], &[]);
-        let list = |listed: Listed| {
-            let mut checked = CheckedSource { path: "/".into(), ..CheckedSource::default() };
-            add_listed(&mut checked, listed, &vec![("app", &of_app)], |error| {
-                CheckProblem::transient(error.to_string(), "later")
-            });
-            checked
-        };
-        let empty = list(Listed::default());
+        let empty = check(Listed::default(), &of_app);
         assert!(empty.ok && empty.warnings[0].contains("has no secret"), "{empty:?}");
         let incomplete = Some(ProviderError::TimedOut("no answer".into()));
-        let cut = list(Listed { incomplete, ..Listed::default() });
+        let cut = check(Listed { incomplete, ..Listed::default() }, &of_app);
         assert!(!cut.ok && cut.problem.is_some() && cut.warnings.is_empty(), "{cut:?}");
     }
 }

@@ -6,19 +6,18 @@ mod inventory;
 mod login_check;
 mod names;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 
-use psi_common::{SecretBytes, SecretId};
+use psi_common::{SecretId, check};
 
-use crate::cache::{CacheLookup, Entry};
-use crate::lookup::{Certainty, SelfTestContext, Service};
+use crate::lookup::kube::document::{self, NoDocument};
+use crate::lookup::{Certainty, SelfTestContext, Service, SourceContents, SourceKey, kube};
 use crate::model::clock::{BootInstant, Now, Timestamp};
 use crate::model::principal::{Owner, Principal};
-use crate::model::reference::{CacheKey, Listing, ListingScope, Reference};
-use crate::provider::circuit_breaker::Caller;
-use crate::provider::upstream::{CallError, Route, Upstream, Workload, WorkloadUser, prefix_of};
-use crate::provider::{InvalidReference, Listed, ProviderError, Source};
+use crate::model::reference::{CacheKey, Reference};
+use crate::provider::upstream::{
+    Mount, Upstream, Workload, WorkloadSource, WorkloadUser, kube_name_of, prefix_of,
+};
 use crate::registry::Registered;
 
 pub(crate) use changes::{ReplacedSecret, WorkloadChanges, changes};
@@ -33,8 +32,10 @@ pub(crate) struct WorkloadPlan {
     pub workload: Workload,
     /// The prefix of the podman names of its secrets.
     pub prefix: String,
-    /// By key.
+    /// By variable.
     pub secrets: BTreeMap<String, PlannedSecret>,
+    /// The secret that holds all of them, if the config wants it.
+    pub kube: Option<PlannedSecret>,
     /// Why its sources are not known completely, so that a secret which is not listed here may exist.
     pub incomplete: Option<String>,
     /// What the cache lacks of its sources.
@@ -51,10 +52,12 @@ pub(crate) struct PlannedSecret {
     pub reference: Reference,
     /// The source that lists it, as displayed.
     pub source: String,
-    /// Whether it becomes a file instead of a variable.
-    pub mount: bool,
+    /// The file that it becomes; none: a variable.
+    pub mount: Option<Mount>,
     /// The ids that are registered for this reference.
     pub ids: Vec<SecretId>,
+    /// The length of its value; 0 without one.
+    pub bytes: usize,
     /// Whether it would resolve after a reboot without the provider.
     pub survives_outage: Certainty,
     /// When its value replaced another one in this boot, and that time on the wall clock.
@@ -63,34 +66,6 @@ pub(crate) struct PlannedSecret {
     pub warnings: Vec<String>,
     /// Why it cannot be registered.
     pub error: Option<String>,
-}
-
-/// A value of a source.
-enum Value {
-    /// When it replaced another one in this boot.
-    Cached(Arc<Entry>, Option<BootInstant>),
-    Listed(SecretBytes),
-}
-
-/// The values of a source.
-struct SourceContents {
-    scope: ListingScope,
-    values: Vec<(CacheKey, Value)>,
-}
-
-/// A source is not known completely.
-#[derive(Debug, thiserror::Error)]
-enum SourceError {
-    #[error(transparent)]
-    Invalid(#[from] InvalidReference),
-    #[error(transparent)]
-    Provider(#[from] ProviderError),
-    #[error("only the rest of it was listed; run the command again")]
-    Continued,
-    #[error("{path}: {error}")]
-    Directory { path: String, error: ProviderError },
-    #[error("{key}: {why}")]
-    Key { key: CacheKey, why: String },
 }
 
 /// The registered ids of each secret of a provider.
@@ -107,21 +82,20 @@ pub(crate) async fn plan(
 ) -> Vec<WorkloadPlan> {
     let upstreams = service.upstreams();
     let all_ids = registered_ids(service);
+    let all_documents = registered_documents(service);
     let mut plans = Vec::new();
     for (name, workload) in upstreams.workloads_of(caller) {
         let ids = all_ids.get(&owner_of(workload)).cloned().unwrap_or_default();
+        let documents = all_documents.get(&(owner_of(workload), name.clone()));
         let mut plan = WorkloadPlan::new(name, workload);
         if let Some(upstream) = upstreams.providers.get(&workload.provider) {
-            plan.list_sources(service, upstream, &ids, now).await;
+            let lister = Lister { service, upstream, ids: &ids, failed, now };
+            plan.list_sources(&lister).await;
         }
-        let failed = workload.sources.iter().find_map(|source| {
-            let source = source.to_string();
-            failed.get(&source).map(|why| format!("{source}: {why}"))
-        });
-        plan.incomplete = plan.incomplete.or(failed);
         for secret in plan.secrets.values_mut() {
             secret.survives_outage = service.survives(&secret.reference, now, context);
         }
+        plan.kube = workload.kube.then(|| plan.document(documents));
         plans.push(plan);
     }
     reject_duplicate_names(&mut plans);
@@ -156,6 +130,20 @@ fn registered_ids(service: &Service) -> HashMap<Owner, Ids> {
     ids
 }
 
+/// The registered ids of each workload's document, by owner and workload.
+fn registered_documents(service: &Service) -> HashMap<(Owner, String), Vec<SecretId>> {
+    let mut ids: HashMap<(Owner, String), Vec<SecretId>> = HashMap::new();
+    for (id, registered) in service.registry().all() {
+        if let Registered::Reference(reference) = registered
+            && let Some(workload) = kube::workload_of(&reference)
+        {
+            let owner = service.registry().owner(id).flatten();
+            ids.entry((owner, workload.to_owned())).or_default().push(id);
+        }
+    }
+    ids
+}
+
 /// The owner of a workload's registrations.
 fn owner_of(workload: &Workload) -> Owner {
     let uid = workload.user.as_ref().and_then(WorkloadUser::uid);
@@ -170,128 +158,160 @@ impl WorkloadPlan {
             workload: workload.clone(),
             prefix: prefix_of(name),
             secrets: BTreeMap::new(),
+            kube: None,
             incomplete: None,
             missing: None,
             error: names::workload_fault(name, &workload.depends_on),
         }
     }
 
-    /// Adds the secrets of all sources. If two sources have one key, the later source wins.
-    async fn list_sources(&mut self, service: &Service, upstream: &Upstream, ids: &Ids, now: Now) {
+    /// Adds the secrets of all sources. If two sources have one variable, the later source wins.
+    async fn list_sources(&mut self, lister: &Lister<'_>) {
         if self.error.is_some() {
             return;
         }
         for source in self.workload.sources.clone() {
-            match list(service, upstream, &source, now).await {
+            let failed = lister.failed.get(&source.to_string());
+            if let Some(why) = failed {
+                self.incomplete.get_or_insert_with(|| format!("{}: {why}", source.source));
+            }
+            match lister.service.contents(lister.upstream, &source, lister.now).await {
                 Ok(contents) => {
-                    if let Some(missing) = missing(service, &contents, ids, now) {
-                        self.missing.get_or_insert_with(|| format!("{missing} of {source}"));
+                    let missing = lister.service.missing(&contents, lister.ids.keys(), lister.now);
+                    if let Some(missing) = &missing {
+                        self.missing
+                            .get_or_insert_with(|| format!("{missing} of {}", source.source));
                     }
-                    for found in nearest(contents) {
-                        let secret = plan_secret(self, &source, &found, ids);
-                        self.secrets.insert(found.key.key.to_string(), secret);
-                    }
+                    let is_known = failed.is_none() && !lister.has_invalidated(&contents);
+                    self.add(&source, contents.nearest(), is_known, lister.ids);
                 }
                 Err(error) => {
-                    self.incomplete = Some(format!("{source}: {error}"));
-                    self.missing.get_or_insert_with(|| format!("everything of {source}"));
+                    self.incomplete = Some(format!("{}: {error}", source.source));
+                    self.missing.get_or_insert_with(|| format!("everything of {}", source.source));
                 }
             }
         }
-    }
-}
-
-/// The values of a source: those of the cache, or without a cache a listing.
-async fn list(
-    service: &Service,
-    upstream: &Upstream,
-    source: &Source,
-    now: Now,
-) -> Result<SourceContents, SourceError> {
-    let scope = upstream.provider.scope_of(source)?;
-    if service.cache().is_enabled() {
-        let entries = service.cache().entries_in(&scope).into_iter();
-        let cached = |entry: Arc<Entry>| {
-            let replaced = service.cache().replaced_in_this_boot(&entry);
-            Value::Cached(entry, replaced)
-        };
-        let values = entries.map(|(key, entry)| (key, cached(entry))).collect();
-        return Ok(SourceContents { scope, values });
-    }
-    let call = upstream.call_for_directory(&scope, Route::List, Caller::Admin);
-    let directories = BTreeSet::new();
-    let list = upstream.provider.list(source, &directories);
-    let listed = upstream.call(&call, now, list).await.map_err(CallError::error)?;
-    let found = complete(listed)?.found.into_iter();
-    let values = found.map(|(key, value)| (key, Value::Listed(value))).collect();
-    Ok(SourceContents { scope, values })
-}
-
-/// The listing, if it covers the whole source: of an incomplete one, absence is no evidence.
-fn complete(listed: Listed) -> Result<Listing, SourceError> {
-    let Listed { listing, refused, continued, incomplete } = listed;
-    if let Some(error) = incomplete {
-        return Err(error.into());
-    }
-    if continued {
-        return Err(SourceError::Continued);
-    }
-    if let Some((scope, error)) = refused.into_iter().next() {
-        return Err(SourceError::Directory { path: scope.path, error });
-    }
-    match listing.denied.iter().chain(&listing.unread).next() {
-        Some((key, why)) => Err(SourceError::Key { key: key.clone(), why: why.clone() }),
-        None => Ok(listing),
-    }
-}
-
-/// What the cache lacks of a source: everything, an invalidated key, or a registered key that the provider has not
-/// reported gone.
-fn missing(service: &Service, contents: &SourceContents, ids: &Ids, now: Now) -> Option<String> {
-    if !service.cache().is_enabled() {
-        return None;
-    }
-    let SourceContents { scope, values } = contents;
-    if values.is_empty() {
-        return Some("everything".to_owned());
-    }
-    let is_missing = |key: &&CacheKey| {
-        scope.contains(key) && matches!(service.cache().get(key, now.boot), CacheLookup::Missing)
-    };
-    let invalidated = service.cache().invalidated_unconfirmed(scope);
-    let missing = invalidated.or_else(|| ids.keys().find(is_missing).cloned());
-    missing.map(|key| format!("the key {}", key.key.escape_debug()))
-}
-
-/// A key of a source.
-struct Found {
-    key: CacheKey,
-    value: Value,
-    /// The other directories of the source that have the key.
-    shadowed: Vec<String>,
-}
-
-/// Each key once: of the directories below a recursive source, the nearest one wins, as in a lookup by name.
-fn nearest(contents: SourceContents) -> Vec<Found> {
-    let SourceContents { scope, values: mut all } = contents;
-    let depth = |key: &CacheKey| key.path.matches('/').count();
-    all.retain(|(key, _)| scope.contains(key));
-    all.sort_by(|(a, _), (b, _)| (&a.key, depth(a), &a.path).cmp(&(&b.key, depth(b), &b.path)));
-    let mut kept: Vec<Found> = Vec::new();
-    for (key, value) in all {
-        match kept.last_mut() {
-            Some(found) if found.key.key == key.key => found.shadowed.push(key.path.to_string()),
-            _ => kept.push(Found { key, value, shadowed: Vec::new() }),
+        if self.incomplete.is_none() && self.missing.is_none() {
+            self.add_missing_files();
         }
     }
-    kept
+
+    /// Adds what the workload takes of a source. `is_known`: a key that was not found does not exist.
+    fn add(&mut self, source: &WorkloadSource, found: Vec<SourceKey>, is_known: bool, ids: &Ids) {
+        for found in &found {
+            for variable in source.variables_of(&found.key.key) {
+                self.insert(variable, plan_secret(self, source, (variable, found), ids));
+            }
+        }
+        let Some(selected) = &source.selected else { return };
+        let is_found = |key: &str| found.iter().any(|found| &*found.key.key == key);
+        for (variable, key) in selected.iter().filter(|(_, key)| is_known && !is_found(key)) {
+            let why = names::missing_key(&self.name, source, key);
+            let secret = self.without_value(variable, source, why);
+            self.insert(variable, secret);
+        }
+    }
+
+    /// Adds a secret in the place of an earlier source's.
+    fn insert(&mut self, variable: &str, mut secret: PlannedSecret) {
+        if let Some(earlier) = self.secrets.get(variable)
+            && earlier.source != secret.source
+        {
+            let variable = check::excerpt(variable);
+            secret.warnings.push(format!(
+                "{} has {variable} too, and that of {}, the later source, is used",
+                earlier.source, secret.source
+            ));
+        }
+        self.secrets.insert(variable.to_owned(), secret);
+    }
+
+    /// Adds an error for each entry of `mount` that no source has.
+    fn add_missing_files(&mut self) {
+        let Some(source) = self.workload.sources.last().cloned() else { return };
+        for mount in self.workload.mount.clone() {
+            if !self.secrets.contains_key(&mount.key) {
+                let why = names::missing_file(&self.name, &mount.key);
+                let secret = self.without_value(&mount.key, &source, why);
+                self.secrets.insert(mount.key, secret);
+            }
+        }
+    }
+
+    /// The secret that holds all of them, with its registered ids.
+    fn document(&self, ids: Option<&Vec<SecretId>>) -> PlannedSecret {
+        let name = kube_name_of(&self.name);
+        let lengths =
+            self.secrets.iter().map(|(variable, secret)| (variable.as_str(), secret.bytes));
+        let checked = document::check(name, lengths);
+        // What is not listed yet may have a value.
+        let is_known = self.incomplete.is_none() && self.missing.is_none();
+        let fault = checked.err().filter(|why| is_known || *why != NoDocument::Empty);
+        let survives = self.secrets.values().map(|secret| secret.survives_outage);
+        PlannedSecret {
+            name: name.to_owned(),
+            reference: kube::reference(&self.name),
+            source: format!("workload {}", self.name),
+            mount: None,
+            ids: ids.cloned().unwrap_or_default(),
+            bytes: 0,
+            replaced: None,
+            survives_outage: survives.reduce(Certainty::and).unwrap_or_default(),
+            warnings: Vec::new(),
+            error: fault.map(|why| format!("kube = true of workload {}: {why}", self.name)),
+        }
+    }
+
+    /// A secret that has no value.
+    fn without_value(
+        &self,
+        variable: &str,
+        source: &WorkloadSource,
+        error: String,
+    ) -> PlannedSecret {
+        let key = source.key_of(variable).unwrap_or(variable);
+        PlannedSecret {
+            name: format!("{}{variable}", self.prefix),
+            reference: self.workload.reference(source, &source.path, key),
+            source: source.to_string(),
+            mount: self.workload.mount_of(variable).cloned(),
+            ids: Vec::new(),
+            bytes: 0,
+            replaced: None,
+            survives_outage: Certainty::Unknown,
+            warnings: Vec::new(),
+            error: Some(error),
+        }
+    }
 }
 
-fn plan_secret(plan: &WorkloadPlan, source: &Source, found: &Found, ids: &Ids) -> PlannedSecret {
-    let Found { key, value, shadowed } = found;
-    let members = [("project", source.project.as_str()), ("path", &*key.path), ("key", &*key.key)];
-    let name = format!("{}{}", plan.prefix, key.key);
-    let mount = plan.workload.mount.iter().any(|mounted| **mounted == *key.key);
+/// What the listing of a workload's sources needs.
+struct Lister<'a> {
+    service: &'a Service,
+    upstream: &'a Upstream,
+    ids: &'a Ids,
+    /// The error of each source whose last pull failed, by the source as displayed.
+    failed: &'a BTreeMap<String, String>,
+    now: Now,
+}
+
+impl Lister<'_> {
+    /// Whether a key of a source was invalidated, and no listing has confirmed since that it is gone.
+    fn has_invalidated(&self, contents: &SourceContents) -> bool {
+        let cache = self.service.cache();
+        cache.is_enabled() && cache.invalidated_unconfirmed(&contents.scope).is_some()
+    }
+}
+
+fn plan_secret(
+    plan: &WorkloadPlan,
+    source: &WorkloadSource,
+    (variable, found): (&str, &SourceKey),
+    ids: &Ids,
+) -> PlannedSecret {
+    let SourceKey { key, value, shadowed } = found;
+    let name = format!("{}{variable}", plan.prefix);
+    let mount = plan.workload.mount_of(variable).cloned();
     let mut warnings = Vec::new();
     if !shadowed.is_empty() {
         warnings.push(format!(
@@ -301,21 +321,18 @@ fn plan_secret(plan: &WorkloadPlan, source: &Source, found: &Found, ids: &Ids) -
             key.path
         ));
     }
-    let error = names::key_fault(&plan.name, &key.key, &name, mount);
-    if error.is_none() && !mount {
-        warnings.extend(names::variable_fault(&key.key, value.secret()).map(|fault| {
-            format!(
-                "{fault}; add \"{}\" to mount of [workloads.\"{}\"], for a file in /run/secrets instead of a variable",
-                key.key, plan.name
-            )
-        }));
+    let mut error = names::key_fault(&plan.name, variable, &name, mount.is_some());
+    if mount.is_none() {
+        let fault = || names::variable_fault(variable, value.secret());
+        error = error.or_else(|| Some(names::unusable_variable(&plan.name, variable, fault()?)));
     }
     PlannedSecret {
         name,
-        reference: Reference::new(&plan.workload.provider, members),
+        reference: plan.workload.reference(source, &key.path, &key.key),
         source: source.to_string(),
         mount,
         ids: ids.get(key).cloned().unwrap_or_default(),
+        bytes: value.secret().len(),
         survives_outage: Certainty::Unknown,
         replaced: value.replaced(),
         warnings,
@@ -323,28 +340,12 @@ fn plan_secret(plan: &WorkloadPlan, source: &Source, found: &Found, ids: &Ids) -
     }
 }
 
-impl Value {
-    fn replaced(&self) -> Option<(BootInstant, Timestamp)> {
-        match self {
-            Self::Cached(entry, replaced) => replaced.map(|at| (at, entry.changed_at())),
-            Self::Listed(_) => None,
-        }
-    }
-
-    fn secret(&self) -> &SecretBytes {
-        match self {
-            Self::Cached(entry, _) => entry.value(),
-            Self::Listed(value) => value,
-        }
-    }
-}
-
-/// `worker` and `worker@` have the same prefix: a name belongs to the workload of its podman that comes first.
+/// `worker` and `worker@` have the same prefix: a name belongs to the workload that comes first.
 fn reject_duplicate_names(plans: &mut [WorkloadPlan]) {
     let mut owners: HashMap<(Owner, String), String> = HashMap::new();
     for plan in plans {
         let user = owner_of(&plan.workload);
-        for secret in plan.secrets.values_mut() {
+        for secret in plan.secrets.values_mut().chain(&mut plan.kube) {
             match owners.get(&(user, secret.name.clone())) {
                 Some(owner) => {
                     let why = format!(

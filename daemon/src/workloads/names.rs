@@ -2,19 +2,48 @@
 
 use psi_common::{MAX_VARIABLE_BYTES, SecretBytes, check};
 
+use crate::provider::Source;
+
 /// Why a value cannot be a variable: podman or the container runtime would change it.
-pub(super) fn variable_fault(key: &str, value: &SecretBytes) -> Option<&'static str> {
+pub(super) fn variable_fault(variable: &str, value: &SecretBytes) -> Option<&'static str> {
     let bytes = value.expose_secret();
     if bytes.contains(&0) {
         return Some("the value holds a NUL: as a variable, runc refuses it and crun truncates it");
     }
-    if key.len() + 1 + bytes.len() >= MAX_VARIABLE_BYTES {
+    if variable.len() + 1 + bytes.len() >= MAX_VARIABLE_BYTES {
         return Some("the value is over 128 KiB: no container starts with such a variable");
     }
     if std::str::from_utf8(bytes).is_err() {
         return Some("the value is not UTF-8: as a variable, podman replaces bytes of it");
     }
     None
+}
+
+/// The error of a variable with such a value.
+pub(super) fn unusable_variable(workload: &str, variable: &str, fault: &str) -> String {
+    let variable = check::excerpt(variable);
+    format!(
+        "{variable}: {fault}; add \"{variable}\" to mount of [workloads.\"{workload}\"], for a file in /run/secrets \
+         instead of a variable"
+    )
+}
+
+/// The error of a key that a source selects and does not have.
+pub(super) fn missing_key(workload: &str, source: &Source, key: &str) -> String {
+    format!(
+        "{source} has no key '{}' that psid may read, and keys or env of [workloads.\"{workload}\"] names it; correct it \
+         there, or add the key at the provider",
+        check::excerpt(key)
+    )
+}
+
+/// The error of an entry of `mount` that no source has.
+pub(super) fn missing_file(workload: &str, key: &str) -> String {
+    format!(
+        "no source has a key '{}' that psid may read, and mount of [workloads.\"{workload}\"] names it; correct it \
+         there, or add the key at the provider",
+        check::excerpt(key)
+    )
 }
 
 /// Why a workload cannot be set up: its name and its dependencies become a path, a unit's name and lines of a unit.
@@ -32,19 +61,20 @@ pub(super) fn workload_fault(name: &str, depends_on: &[String]) -> Option<String
     ))
 }
 
-/// Why a key cannot be set up.
-pub(super) fn key_fault(workload: &str, key: &str, name: &str, mount: bool) -> Option<String> {
-    let shown = check::excerpt(key);
+/// Why a variable or a file of this name cannot be set up.
+pub(super) fn key_fault(workload: &str, variable: &str, name: &str, mount: bool) -> Option<String> {
+    let shown = check::excerpt(variable);
     if check::secret_name(name).is_err() {
         return Some(format!(
-            "the key '{shown}' makes no valid name of a podman secret; rename it at the provider: use letters, digits \
-             and _.-, and at most 253 characters with the workload's name"
+            "the key '{shown}' makes no valid name of a podman secret: letters, digits and _.-, and at most 253 \
+             characters with the workload's name; rename it at the provider, or give it a variable of its own by env \
+             of [workloads.\"{workload}\"]"
         ));
     }
-    (!mount && check::variable(key).is_err()).then(|| {
+    (!mount && check::variable(variable).is_err()).then(|| {
         format!(
-            "the key '{shown}' is not a valid name of a variable; rename it at the provider, or add it to mount of \
-             [workloads.\"{workload}\"], for a file in /run/secrets"
+            "the key '{shown}' is not a valid name of a variable; give it one by env of [workloads.\"{workload}\"], or \
+             add it to mount there, for a file in /run/secrets"
         )
     })
 }

@@ -1,52 +1,96 @@
+use psi_common::SecretBytes;
+
 use super::*;
+use crate::lookup::SourceValue;
 use crate::model::reference::Namespace;
+use crate::provider::Source;
 
 fn key_at(path: &str, key: &str) -> CacheKey {
     CacheKey::new(Namespace::new(&["r"]), path, key)
 }
 
-fn value() -> Value {
-    Value::Listed(SecretBytes::new(b"v".to_vec()))
+fn found(key: &str) -> SourceKey {
+    let value = SourceValue::Listed(SecretBytes::new(b"v".to_vec()));
+    SourceKey { key: key_at("/", key), value, shadowed: Vec::new() }
 }
 
-#[test]
-fn directory_nearest_to_a_recursive_source_wins() {
-    let scope =
-        ListingScope { namespace: Namespace::new(&["r"]), path: "/svc".into(), recursive: true };
-    let found =
-        [("/svc/b", "K"), ("/svc", "K"), ("/svc/a/deep", "ONLY"), ("/svc/a", "K"), ("/x", "K")];
-    let values = found.map(|(path, key)| (key_at(path, key), value())).into();
-    let kept: Vec<_> = nearest(SourceContents { scope, values })
-        .into_iter()
-        .map(|found| (found.key.path.to_string(), found.key.key.to_string(), found.shadowed))
-        .collect();
-    let others = vec!["/svc/a".to_owned(), "/svc/b".to_owned()];
-    assert_eq!(
-        kept,
-        [
-            ("/svc".to_owned(), "K".to_owned(), others),
-            ("/svc/a/deep".to_owned(), "ONLY".to_owned(), Vec::new())
-        ]
-    );
+fn source(path: &str, selected: &[(&str, &str)]) -> WorkloadSource {
+    let source = Source { project: "p".into(), path: path.into(), recursive: false };
+    let selected = selected.iter().map(|(variable, key)| ((*variable).into(), (*key).into()));
+    let selected: BTreeMap<String, String> = selected.collect();
+    WorkloadSource { source, selected: (!selected.is_empty()).then_some(selected) }
 }
 
 fn plan_of(name: &str, keys: &[&str]) -> WorkloadPlan {
-    let workload = Workload {
-        provider: "infisical".into(),
-        user: None,
-        depends_on: Vec::new(),
-        mount: Vec::new(),
-        on_change: crate::provider::upstream::OnChange::default(),
-        sources: Vec::new(),
-    };
+    let workload = Workload { provider: "infisical".into(), ..Workload::default() };
     let mut plan = WorkloadPlan::new(name, &workload);
-    let source = Source { project: "p".into(), path: "/".into(), recursive: false };
-    for key in keys {
-        let found = Found { key: key_at("/", key), value: value(), shadowed: Vec::new() };
-        let secret = plan_secret(&plan, &source, &found, &Ids::new());
-        plan.secrets.insert((*key).into(), secret);
-    }
+    plan.add(&source("/", &[]), keys.iter().map(|key| found(key)).collect(), true, &Ids::new());
     plan
+}
+
+/// Each variable with the key and the source of its reference, or its error.
+fn summary(plan: &WorkloadPlan) -> Vec<String> {
+    let secrets = plan.secrets.iter().map(|(variable, secret)| match &secret.error {
+        Some(why) => format!("{variable}: {why}"),
+        None => {
+            let key = secret.reference.member("key").unwrap();
+            format!("{} = {key} of {}", secret.name, secret.source)
+        }
+    });
+    secrets.collect()
+}
+
+#[test]
+fn selected_keys_become_variables_and_others_nothing() {
+    let mut plan = plan_of("app", &[]);
+    let selecting = source("/db", &[("URL", "U"), ("COPY", "U"), ("PW", "PW")]);
+    plan.add(&selecting, vec![found("PW"), found("U"), found("OTHER")], true, &Ids::new());
+    let expected = ["app--COPY = U of p:/db", "app--PW = PW of p:/db", "app--URL = U of p:/db"];
+    assert_eq!(summary(&plan), expected);
+}
+
+#[test]
+fn selected_key_that_is_missing_is_an_error_unless_the_source_is_unknown() {
+    let selecting = source("/db", &[("URL", "U"), ("PW", "PW")]);
+    let whole = source("/shared", &[]);
+    let plan = |is_known| {
+        let mut plan = plan_of("app", &[]);
+        plan.add(&whole, vec![found("URL")], true, &Ids::new());
+        plan.add(&selecting, vec![found("PW")], is_known, &Ids::new());
+        plan
+    };
+    let known = plan(true);
+    let why = known.secrets["URL"].error.as_ref().unwrap();
+    assert!(
+        why.starts_with("p:/db has no key 'U' that psid may read, and keys or env of"),
+        "{why}"
+    );
+    assert_eq!(known.secrets["PW"].error, None);
+    // The earlier source's value would be another secret.
+    assert_eq!(known.secrets["URL"].source, "p:/db");
+    assert_eq!(summary(&plan(false))[1], "app--URL = URL of p:/shared");
+}
+
+#[test]
+fn later_source_wins_and_the_earlier_one_is_named() {
+    let mut plan = plan_of("app", &["A", "B"]);
+    plan.add(&source("/later", &[("A", "X")]), vec![found("X")], true, &Ids::new());
+    assert_eq!(summary(&plan), ["app--A = X of p:/later", "app--B = B of p:/"]);
+    let warnings = &plan.secrets["A"].warnings;
+    assert_eq!(warnings[..], ["p:/ has A too, and that of p:/later, the later source, is used"]);
+    assert!(plan.secrets["B"].warnings.is_empty());
+}
+
+#[test]
+fn file_that_no_source_has_is_an_error() {
+    let mut plan = plan_of("app", &["A"]);
+    let mount = |key: &str| Mount { key: key.into(), ..Mount::default() };
+    plan.workload.mount = vec![mount("A"), mount("tls.pem")];
+    plan.workload.sources = vec![source("/", &[])];
+    plan.add_missing_files();
+    let why = plan.secrets["tls.pem"].error.as_ref().unwrap();
+    assert!(why.contains("no source has a key 'tls.pem'") && why.contains("mount of"), "{why}");
+    assert_eq!(plan.secrets["A"].error, None);
 }
 
 #[test]

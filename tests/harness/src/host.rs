@@ -165,7 +165,22 @@ pub fn workload(name: &str, sources: &[(&str, bool)]) -> String {
 /// The units that quadlet generates from a directory; panics if it reports an error.
 #[track_caller]
 pub fn generate(quadlets: &Path) -> String {
-    let outcome = run_quadlet(quadlets);
+    generated(run_quadlet(quadlets))
+}
+
+/// The same by the quadlet of each podman at hand.
+#[track_caller]
+pub fn generate_by_each(quadlets: &Path) -> Vec<String> {
+    let trees = fs::read_dir(crate::target_directory().join("tools/podmans"));
+    let trees = trees.into_iter().flatten().map(|tree| tree.unwrap().path());
+    let programs = trees.map(|tree| tree.join("usr/libexec/podman/quadlet"));
+    let of_trees: Vec<PathBuf> = programs.filter(|program| program.exists()).collect();
+    assert!(!of_trees.is_empty(), "no quadlet: run tests/deps.sh, which fetches one");
+    of_trees.iter().map(|program| generated(quadlet(program, quadlets))).collect()
+}
+
+#[track_caller]
+fn generated(outcome: Outcome) -> String {
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     let complaints = ["rror", "nsupported", "kipping", "ailed"];
     let bad = outcome.stderr.lines().find(|line| complaints.iter().any(|word| line.contains(word)));
@@ -179,7 +194,11 @@ pub fn run_quadlet(quadlets: &Path) -> Outcome {
     let places = [own, "/usr/libexec/podman/quadlet".into(), "/usr/lib/podman/quadlet".into()];
     let quadlet = places.iter().find(|path| path.exists());
     let quadlet = quadlet.expect("no quadlet: run tests/deps.sh, which fetches one");
-    let mut command = Command::new(quadlet);
+    self::quadlet(quadlet, quadlets)
+}
+
+fn quadlet(program: &Path, quadlets: &Path) -> Outcome {
+    let mut command = Command::new(program);
     command.args(["-dryrun", "-v"]).env_clear().env("QUADLET_UNIT_DIRS", quadlets);
     run(command, b"")
 }

@@ -40,7 +40,7 @@ pub use clock::Clock;
 pub use config::Config;
 pub use driver::{Driver, Outcome, one_line, run};
 pub use fake_infisical::{BROKEN_ANSWERS, CLIENT_SECRET, FakeInfisical, IDENTITY, PROJECT, seed};
-pub use host::{Host, generate, run_quadlet, workload};
+pub use host::{Host, generate, generate_by_each, run_quadlet, workload};
 pub use ids::{id, reference};
 pub use instance::Instance;
 pub use knobs::{fault, identity, rule, seed_with_two_identities};

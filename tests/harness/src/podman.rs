@@ -142,8 +142,10 @@ impl Podman {
         help.split_whitespace().any(|word| word.trim_end_matches(',') == option)
     }
 
-    fn import_image(&self) {
-        let root = self.directory.path().join("image");
+    /// The image as a tar of its files.
+    pub fn image() -> Vec<u8> {
+        let root = tempfile::Builder::new().prefix("bb-").tempdir_in("/tmp").unwrap();
+        let root = root.path();
         fs::create_dir_all(root.join("bin")).unwrap();
         fs::create_dir(root.join("out")).unwrap();
         let busybox =
@@ -154,10 +156,32 @@ impl Podman {
             symlink("busybox", root.join("bin").join(name)).unwrap();
         }
         let mut tar = Command::new("tar");
-        tar.arg("-C").arg(&root).args(["-cf", "-", "."]);
+        tar.arg("-C").arg(root).args(["-cf", "-", "."]);
         let tar = run(tar, b"");
         assert_eq!(tar.code, 0, "{}", tar.stderr);
-        let import = self.run(&["import", "-q", "-", IMAGE], &tar.stdout);
+        tar.stdout
+    }
+
+    /// Whether the installed podman is older than a version.
+    pub fn is_before(&self, major: u32, minor: u32) -> bool {
+        let said = self.ok(&["--version"]);
+        let version = said.rsplit(' ').next().unwrap();
+        let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap());
+        (numbers.next().unwrap(), numbers.next().unwrap()) < (major, minor)
+    }
+
+    /// Makes the image that of a pod's first container, which the distribution may not have.
+    pub fn infra_image(&self) {
+        let path = self.directory.path().join("containers.conf");
+        let text = fs::read_to_string(&path).unwrap();
+        let engine = format!("[engine]\ninfra_image = \"{IMAGE}\"");
+        fs::write(&path, text.replacen("[engine]", &engine, 1)).unwrap();
+    }
+
+    fn import_image(&self) {
+        let tar = Self::image();
+        let sleep = "CMD [\"/bin/sleep\", \"1000\"]";
+        let import = self.run(&["import", "-q", "--change", sleep, "-", IMAGE], &tar);
         assert_eq!(import.code, 0, "podman import: {}", import.stderr);
         // A busybox that needs libraries would fail later with an unclear message.
         let first = self.run(&["run", "--rm", IMAGE, "sh", "-c", "exit 0"], b"");

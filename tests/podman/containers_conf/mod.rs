@@ -4,3 +4,5 @@
 mod generated;
 mod named;
 mod oracle;
+
+pub(crate) use oracle::{Layout, UnpackedPodman};

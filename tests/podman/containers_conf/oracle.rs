@@ -21,14 +21,14 @@ pub(super) const PSI: &str = "[secrets]\ndriver = \"shell\"\n[secrets.opts]\nloo
 const REQUIRED: [&str; 2] = ["bookworm", "trixie"];
 
 /// One of the podmans that were unpacked.
-pub(super) struct UnpackedPodman {
+pub(crate) struct UnpackedPodman {
     tree: PathBuf,
-    pub(super) version: String,
+    pub(crate) version: String,
 }
 
 impl UnpackedPodman {
     /// All that are at hand.
-    pub(super) fn all() -> Vec<Self> {
+    pub(crate) fn all() -> Vec<Self> {
         let trees = target_directory().join("tools/podmans");
         let mut releases: Vec<String> = fs::read_dir(&trees)
             .map(|all| all.map(|tree| tree.unwrap().file_name().into_string().unwrap()).collect())
@@ -51,7 +51,7 @@ impl UnpackedPodman {
         podman
     }
 
-    pub(super) fn is_at_least(&self, major: u32, minor: u32) -> bool {
+    pub(crate) fn is_at_least(&self, major: u32, minor: u32) -> bool {
         let mut numbers = self.version.split('.').map(|number| number.parse::<u32>().unwrap());
         (numbers.next().unwrap(), numbers.next().unwrap()) >= (major, minor)
     }
@@ -67,6 +67,17 @@ impl UnpackedPodman {
         self.enter(root.path(), uid, layout, &ask);
         let read = |name: &str| fs::read_to_string(root.path().join("out").join(name)).unwrap();
         (of_podman(root.path(), &read("podman")), of_psid(&read("psid")))
+    }
+
+    /// Runs a script as root on such a host; returns what it wrote into `/out`.
+    pub(crate) fn run(&self, layout: &Layout, script: &str) -> BTreeMap<String, Vec<u8>> {
+        let root = layout.create();
+        self.enter(root.path(), 0, layout, script);
+        let files = fs::read_dir(root.path().join("out")).unwrap().map(|file| file.unwrap());
+        let file_of = |file: fs::DirEntry| {
+            (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap())
+        };
+        files.map(file_of).collect()
     }
 
     fn enter(&self, root: &Path, uid: u32, layout: &Layout, script: &str) -> String {
@@ -91,7 +102,7 @@ fn home(uid: u32) -> &'static str {
 
 /// The files of a host, and podman's variables.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     /// `~` is the home directory of both users, and `/usr/share/containers` the vendor's.
     pub(super) files: BTreeMap<String, Node>,
     pub(super) environment: BTreeMap<&'static str, String>,
@@ -99,7 +110,7 @@ pub(super) struct Layout {
 
 /// A file of a layout.
 #[derive(Clone)]
-pub(super) enum Node {
+pub(crate) enum Node {
     Text(Vec<u8>),
     Link(&'static str),
     Directory,
@@ -107,11 +118,11 @@ pub(super) enum Node {
 
 impl Layout {
     /// A layout with these files.
-    pub(super) fn of(files: &[(&str, &str)]) -> Self {
+    pub(crate) fn of(files: &[(&str, &str)]) -> Self {
         files.iter().fold(Self::default(), |layout, (path, text)| layout.with(path, text))
     }
 
-    pub(super) fn with(self, path: &str, text: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn with(self, path: &str, text: impl AsRef<[u8]>) -> Self {
         self.with_node(path, Node::Text(text.as_ref().to_vec()))
     }
 

@@ -3,6 +3,7 @@
 pub(crate) mod writes;
 
 mod drift;
+mod mapping;
 mod order;
 mod provider;
 mod prune;

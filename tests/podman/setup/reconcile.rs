@@ -202,17 +202,19 @@ fn invalid_key_is_reported_and_the_others_registered() {
 fn value_invalid_for_a_variable_is_reported_with_the_remedy() {
     let big = "x".repeat(131_072);
     let mut host = Host::with_myapp(&json!({"NUL": "a\0b", "BIG": big, "FINE": "1"}));
-    let output = host.setup(&[]).text();
+    let outcome = host.setup(&[]).run();
+    let output = String::from_utf8(outcome.stdout).unwrap();
+    assert_eq!(outcome.code, 65, "{output}");
     for (key, why) in [("NUL", "holds a NUL"), ("BIG", "is over 128 KiB")] {
-        let line = output.lines().find(|line| line.contains(&format!("myapp--{key}: "))).unwrap();
+        let line = output.lines().find(|line| line.contains(&format!("error: {key}: "))).unwrap();
         assert!(line.contains(why) && line.contains(&format!("add \"{key}\" to mount")), "{line}");
     }
-    assert_eq!(output.matches("  warning: ").count(), 2, "{output}");
+    assert_eq!(host.ids().into_keys().collect::<Vec<_>>(), ["myapp--FINE"]);
     let mut workloads = workload("myapp", &[("/myapp", false)]);
     workloads += "mount = [\"NUL\", \"BIG\"]\n";
     host.reconfigure(&workloads);
     let printed = host.setup(&[]).text();
-    assert!(!printed.contains("  warning: ") && printed.contains("wrote "), "{printed}");
+    assert!(!printed.contains("error: ") && printed.contains("wrote "), "{printed}");
     let files = "cp /run/secrets/NUL /run/secrets/BIG /out/";
     let secrets =
         ["NUL", "BIG"].map(|key| format!("--secret=myapp--{key},type=mount,target={key}"));

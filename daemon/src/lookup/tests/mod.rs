@@ -186,11 +186,8 @@ impl Fixture {
             |path: &&str| Source { project: "p".into(), path: (*path).into(), recursive: false };
         let workload = Workload {
             provider: "fake".into(),
-            user: None,
-            depends_on: Vec::new(),
-            mount: Vec::new(),
-            on_change: OnChange::default(),
-            sources: directories.iter().map(source).collect(),
+            sources: directories.iter().map(source).map(WorkloadSource::from).collect(),
+            ..Workload::default()
         };
         let upstreams = Upstreams {
             providers: BTreeMap::from([(

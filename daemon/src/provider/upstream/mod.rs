@@ -4,6 +4,7 @@ mod counters;
 mod health;
 mod on_change;
 mod scopes;
+mod workload;
 mod workload_user;
 
 use std::collections::BTreeMap;
@@ -11,13 +12,14 @@ use std::sync::Arc;
 
 use crate::model::principal::Principal;
 use crate::model::reference::Reference;
-use crate::provider::{Source, configured_name};
+use crate::provider::configured_name;
 
 pub(crate) use counters::ProviderCounters;
 pub(crate) use health::CallError;
 pub use health::Upstream;
 pub(crate) use on_change::{ChangeAction, OnChange};
 pub(crate) use scopes::{Call, Route};
+pub use workload::{Mount, Workload, WorkloadSource};
 pub(crate) use workload_user::WorkloadUser;
 
 /// Separates the workload's name from the key in the podman names of secrets.
@@ -32,23 +34,6 @@ pub struct Upstreams {
     pub workloads: BTreeMap<String, Workload>,
 }
 
-/// A quadlet unit, and the sources of its secrets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Workload {
-    /// The provider's name.
-    pub provider: String,
-    /// The user whose podman runs it; none: root.
-    pub user: Option<WorkloadUser>,
-    /// The units after which its unit starts.
-    pub depends_on: Vec<String>,
-    /// The keys that become files in `/run/secrets` instead of variables.
-    pub mount: Vec<String>,
-    /// What is done when a value changed.
-    pub on_change: OnChange,
-    /// The directories; if two have the same key, the later one wins.
-    pub sources: Vec<Source>,
-}
-
 impl Upstreams {
     /// The provider that a reference names.
     pub fn provider(&self, name: &str) -> Option<&Arc<Upstream>> {
@@ -60,24 +45,15 @@ impl Upstreams {
         self.workloads.iter().filter(move |(_, workload)| workload.is_of(caller))
     }
 
-    /// The references that `WORKLOAD--KEY` may mean to a caller, in the order of preference.
+    /// The references that `WORKLOAD--VARIABLE` may mean to a caller, in the order of preference.
     pub fn by_name(&self, name: &str, caller: Principal) -> Vec<Reference> {
-        // A workload's name and a key may contain the separator, so every split is tried.
+        // A workload's name and a variable may contain the separator, so every split is tried.
         name.match_indices(SEPARATOR)
             .filter_map(|(at, _)| {
                 Some((self.workload_of(&name[..at], caller)?, &name[at + SEPARATOR.len()..]))
             })
-            .filter(|(_, key)| !key.is_empty())
-            .flat_map(|(workload, key)| {
-                workload.sources.iter().rev().map(move |source| {
-                    let members = [
-                        ("project", source.project.as_str()),
-                        ("path", &source.path),
-                        ("key", key),
-                    ];
-                    Reference::new(&workload.provider, members)
-                })
-            })
+            .filter(|(_, variable)| !variable.is_empty())
+            .flat_map(|(workload, variable)| workload.references(variable))
             .collect()
     }
 
@@ -88,65 +64,84 @@ impl Upstreams {
     }
 }
 
-impl Workload {
-    /// Whether a caller may use it.
-    pub fn is_of(&self, caller: Principal) -> bool {
-        let uid = || self.user.as_ref().and_then(WorkloadUser::uid);
-        match caller {
-            Principal::Admin => true,
-            Principal::User(caller) => uid() == Some(caller),
-        }
-    }
+/// The podman name of the secret that holds all of a workload.
+pub(crate) fn kube_name_of(workload: &str) -> &str {
+    workload.strip_suffix('@').unwrap_or(workload)
 }
 
 /// The prefix of the podman names of a workload's secrets. It omits the `@` of a template unit, which podman before
 /// 4.7 does not accept in names.
 pub(crate) fn prefix_of(workload: &str) -> String {
-    format!("{}{SEPARATOR}", workload.strip_suffix('@').unwrap_or(workload))
+    format!("{}{SEPARATOR}", kube_name_of(workload))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::Source;
+
+    fn source(path: &str, selected: &[(&str, &str)]) -> WorkloadSource {
+        let source = Source { project: "p".into(), path: path.into(), recursive: false };
+        let selected = selected.iter().map(|(variable, key)| ((*variable).into(), (*key).into()));
+        let selected: BTreeMap<String, String> = selected.collect();
+        WorkloadSource { source, selected: (!selected.is_empty()).then_some(selected) }
+    }
+
+    fn upstreams(workloads: &[(&str, &[WorkloadSource])]) -> Upstreams {
+        let workload = |(name, sources): &(&str, &[WorkloadSource])| {
+            let workload = Workload {
+                provider: "infisical".into(),
+                user: (name.contains("two") || *name == "web@").then(|| WorkloadUser::Uid(1_000)),
+                sources: sources.to_vec(),
+                ..Workload::default()
+            };
+            ((*name).to_owned(), workload)
+        };
+        Upstreams { workloads: workloads.iter().map(workload).collect(), ..Upstreams::default() }
+    }
+
+    /// The paths and keys that a name means to an admin.
+    fn places(upstreams: &Upstreams, name: &str) -> Vec<String> {
+        let found = upstreams.by_name(name, Principal::Admin).into_iter();
+        let member = |one: &Reference, name| one.member(name).unwrap().to_owned();
+        found.map(|one| format!("{} {}", member(&one, "path"), member(&one, "key"))).collect()
+    }
 
     #[test]
     fn later_source_is_preferred() {
-        let source =
-            |path: &str| Source { project: "p".into(), path: path.into(), recursive: false };
-        let workload = |paths: &[&str]| Workload {
-            provider: "infisical".into(),
-            user: paths.contains(&"/c").then(|| WorkloadUser::Uid(1_000)),
-            depends_on: Vec::new(),
-            mount: Vec::new(),
-            on_change: OnChange::default(),
-            sources: paths.iter().map(|path| source(path)).collect(),
-        };
-        let upstreams = Upstreams {
-            workloads: BTreeMap::from([
-                ("app".to_owned(), workload(&["/a", "/b"])),
-                ("app--two".to_owned(), workload(&["/c"])),
-                ("job@".to_owned(), workload(&["/d"])),
-                ("app@".to_owned(), workload(&["/c"])),
-            ]),
-            ..Upstreams::default()
-        };
-        let paths = |name| {
-            let found = upstreams.by_name(name, Principal::Admin);
-            found
-                .iter()
-                .map(|reference| reference.member("path").unwrap().to_owned())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(paths("app--KEY"), ["/b", "/a"]);
-        assert_eq!(paths("app--two--KEY"), ["/b", "/a", "/c"]);
-        assert_eq!(paths("job--KEY"), ["/d"]);
-        assert_eq!(paths("job@--KEY"), ["/d"]);
-        for name in ["app", "app--", "other--KEY", "--KEY", ""] {
-            assert!(paths(name).is_empty(), "{name}");
+        let upstreams = upstreams(&[
+            ("app", &[source("/a", &[]), source("/b", &[])]),
+            ("app--two", &[source("/c", &[])]),
+            ("job@", &[source("/d", &[])]),
+            ("web", &[source("/e", &[])]),
+            ("web@", &[source("/two", &[])]),
+        ]);
+        assert_eq!(places(&upstreams, "app--K"), ["/b K", "/a K"]);
+        assert_eq!(places(&upstreams, "app--two--K"), ["/b two--K", "/a two--K", "/c K"]);
+        assert_eq!(places(&upstreams, "job--K"), ["/d K"]);
+        assert_eq!(places(&upstreams, "job@--K"), ["/d K"]);
+        for name in ["app", "app--", "other--K", "--K", ""] {
+            assert!(places(&upstreams, name).is_empty(), "{name}");
         }
-        let of_user = |uid| upstreams.by_name("app--two--KEY", Principal::User(uid)).len();
-        assert_eq!([of_user(1_000), of_user(1_001), of_user(0)], [2, 0, 0]);
-        let own = upstreams.by_name("app--KEY", Principal::User(1_000));
-        assert_eq!(own.len(), 1, "root's workload app does not hide the user's app@");
+        let of_user = |uid| upstreams.by_name("app--two--K", Principal::User(uid)).len();
+        assert_eq!([of_user(1_000), of_user(1_001), of_user(0)], [1, 0, 0]);
+        let own = upstreams.by_name("web--K", Principal::User(1_000));
+        assert_eq!(own.len(), 1, "root's workload web does not hide the user's web@");
+    }
+
+    #[test]
+    fn source_that_selects_a_variable_is_the_only_one_before_it() {
+        let selecting = source("/b", &[("URL", "K"), ("OTHER", "K"), ("K2", "K2")]);
+        let upstreams = upstreams(&[
+            ("app", &[source("/a", &[]), selecting.clone()]),
+            ("web", &[selecting, source("/a", &[])]),
+        ]);
+        assert_eq!(places(&upstreams, "app--URL"), ["/b K"]);
+        assert_eq!(places(&upstreams, "app--OTHER"), ["/b K"]);
+        assert_eq!(places(&upstreams, "app--K2"), ["/b K2"]);
+        // The key itself is no variable of this source.
+        assert_eq!(places(&upstreams, "app--K"), ["/a K"]);
+        assert_eq!(places(&upstreams, "web--URL"), ["/a URL", "/b K"]);
+        assert_eq!(places(&upstreams, "web--K"), ["/a K"]);
     }
 }

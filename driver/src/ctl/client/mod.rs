@@ -1,6 +1,7 @@
 //! The calls that only psictl makes.
 
 mod checked;
+mod checked_plan;
 mod import;
 mod login;
 mod workloads;

@@ -5,6 +5,7 @@ mod daemon;
 mod disk;
 mod group;
 mod python_psi;
+mod replaced;
 mod report;
 mod secrets;
 mod units;
@@ -40,7 +41,10 @@ pub(crate) fn run(paths: &Paths, options: &DoctorOptions) -> Result<(), CliError
         .retain(|finding| finding.cause != "rekey" || running.iter().all(|it| it.cause != "rekey"));
     findings.extend(running);
     let workloads = Workloads::load(paths, &quadlets, &status);
-    findings.extend(inventory.findings(&commands, &workloads));
+    let graph_root = about.as_ref().map(|about| about.graph_root.as_path()).unwrap_or(&paths.state);
+    let replaced = replaced::names(&inventory, &workloads, graph_root);
+    findings.extend(inventory.findings(&commands, &workloads, &replaced));
+    findings.extend(replaced::finding(&replaced));
     findings.extend(inventory.left_by_install().filter(|_| !install::is_running(paths)));
     let containers = podman::containers().unwrap_or_else(|failure| {
         findings.push(of_podman(failure, Finding::warning));

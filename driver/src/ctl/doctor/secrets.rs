@@ -21,8 +21,8 @@ pub(super) struct Inventory {
     pub(super) secrets: Secrets,
     /// `None` if psid does not answer or cannot read its registrations.
     registered: Option<BTreeMap<SecretId, Registration>>,
-    /// The secrets that were deleted within the last ten minutes.
-    restorable: BTreeSet<SecretId>,
+    /// The podman names of the secrets that were deleted within the last ten minutes.
+    restorable: BTreeMap<SecretId, String>,
     failures: Vec<Finding>,
     /// Whether podman listed its secrets.
     pub(super) has_podman: bool,
@@ -35,7 +35,7 @@ impl Inventory {
             status.degraded_causes.iter().all(|cause| cause != "registry-unreadable")
         };
         let mut registered = None;
-        let mut restorable = BTreeSet::new();
+        let mut restorable = BTreeMap::new();
         // The status reports a psid that is down.
         if status.as_ref().is_ok_and(is_readable) {
             let client = Client::new(paths, Deadline::Probe);
@@ -47,8 +47,8 @@ impl Inventory {
                 }
                 Err(failure) => failures.push(Finding::error(failure.to_string(), "").of("psid")),
             }
-            let ids = client.restorable().unwrap_or_default();
-            restorable = ids.iter().filter_map(|one| one.id.parse().ok()).collect();
+            let deleted = client.restorable().unwrap_or_default().into_iter();
+            restorable = deleted.filter_map(|one| Some((one.id.parse().ok()?, one.name))).collect();
         }
         let secrets = podman::secrets();
         let has_podman = secrets.is_ok();
@@ -59,7 +59,13 @@ impl Inventory {
         Self { secrets, registered, restorable, failures, has_podman }
     }
 
-    pub(super) fn findings(&self, commands: &Commands, workloads: &Workloads) -> Vec<Finding> {
+    /// `replaced`: the secrets that `podman kube play` replaced.
+    pub(super) fn findings(
+        &self,
+        commands: &Commands,
+        workloads: &Workloads,
+        replaced: &BTreeSet<String>,
+    ) -> Vec<Finding> {
         let mut findings = self.failures.clone();
         findings.extend(
             program_missing(commands.program()).map(|it| it.affecting(self.names_of_psi())),
@@ -69,7 +75,7 @@ impl Inventory {
         findings.extend(self.unusable());
         findings.extend(self.duplicates());
         findings.extend(self.stale_commands(commands));
-        findings.extend(self.plaintext());
+        findings.extend(self.plaintext(replaced));
         findings.extend(self.orphans());
         findings
     }
@@ -86,6 +92,11 @@ impl Inventory {
     pub(super) fn is_used(&self) -> bool {
         self.of_psi().next().is_some()
             || self.registered.as_ref().is_some_and(|all| !all.is_empty())
+    }
+
+    /// Whether a secret of this name was deleted within the last ten minutes.
+    pub(super) fn was_deleted(&self, name: &str) -> bool {
+        self.restorable.values().any(|deleted| deleted == name)
     }
 
     /// The podman names of ids; the id itself if podman has none.
@@ -136,7 +147,7 @@ impl Inventory {
         let unknown = self
             .of_psi()
             .filter(|secret| !registered.contains_key(&secret.id))
-            .filter(|secret| !self.restorable.contains(&secret.id));
+            .filter(|secret| !self.restorable.contains_key(&secret.id));
         let (planned, others): (Vec<&str>, Vec<&str>) =
             unknown.map(|secret| secret.name.as_str()).partition(|name| workloads.has(name));
         let finding = |names: Vec<&str>, remedy: &str| {
@@ -162,7 +173,7 @@ impl Inventory {
     /// Secrets that podman has and that were deleted in psid a short time ago.
     fn deleted(&self) -> Option<Finding> {
         let deleted: Vec<&Secret> =
-            self.of_psi().filter(|secret| self.restorable.contains(&secret.id)).collect();
+            self.of_psi().filter(|secret| self.restorable.contains_key(&secret.id)).collect();
         (!deleted.is_empty()).then(|| {
             let names: Vec<&str> = deleted.iter().map(|secret| secret.name.as_str()).collect();
             let what = format!(
@@ -255,8 +266,10 @@ impl Inventory {
         findings
     }
 
-    fn plaintext(&self) -> Option<Finding> {
-        let of_files = self.secrets.iter().filter(|secret| secret.driver == "file");
+    fn plaintext(&self, replaced: &BTreeSet<String>) -> Option<Finding> {
+        let is_left =
+            |secret: &&Secret| secret.driver == "file" && !replaced.contains(&secret.name);
+        let of_files = self.secrets.iter().filter(is_left);
         let names: Vec<&str> = of_files.map(|secret| secret.name.as_str()).collect();
         (!names.is_empty()).then(|| {
             Finding::warning(

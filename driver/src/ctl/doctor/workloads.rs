@@ -46,7 +46,8 @@ impl Workloads {
         let outsiders = setup::outsiders(&planned);
         let (planned, of_users) = setup::divide(planned);
         let drop_ins = DropIn::all_written_by_psi(quadlets);
-        let of_plan = planned.iter().flat_map(|workload| &workload.secrets);
+        let of_plan =
+            planned.iter().flat_map(|workload| workload.secrets.iter().chain(&workload.kube));
         let names = of_plan.map(|secret| secret.name.clone());
         let of_drop_ins = drop_ins.values().flat_map(|drop_in| drop_in.lines().into_keys());
         let names = names.chain(of_drop_ins).collect();

@@ -78,6 +78,9 @@ fn check(workload: &PlannedWorkload, title: &str) -> Result<(), CliError> {
 fn value(client: &Client, secret: &PlannedSecret) -> Result<SecretBytes, CliError> {
     client.lookup(&Key::Name(secret.reference.clone())).map_err(|failure| {
         let exit = failure.exit();
+        if exit == Exit::NoSuchSecret && !secret.error.is_empty() {
+            return CliError::without_remedy(exit, &secret.error);
+        }
         CliError::without_remedy(exit, format!("{}: {failure}", secret.key.escape_debug()))
     })
 }

@@ -98,7 +98,9 @@ fn fetch(paths: &Paths, options: &RenderOptions) -> Result<Fetched, CliError> {
                 left_out += 1;
                 let key = check::excerpt(&secret.key);
                 let note = format!(
-                    "left out: the key '{key}' cannot be a file name; rename it at the provider"
+                    "left out: the key '{key}' cannot be the name of a file here; rename it at the provider, or give it a \
+                     variable by env of [workloads.\"{}\"]",
+                    workload.name
                 );
                 crate::ctl::note(TITLE, &note);
             }

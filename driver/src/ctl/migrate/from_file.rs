@@ -8,7 +8,7 @@ use psi_proto::v1::{PlanRequest, PlannedSecret, StoreKind};
 
 use super::{Data, HostState, PlannedRegistration, SourceStore};
 use crate::client::{Client, Deadline, Key};
-use crate::ctl::podman::{FileDriver, Secret};
+use crate::ctl::podman::{FileDriver, Secret, is_kube_document};
 use crate::error::CliError;
 
 /// The values of podman's file driver, and the references of workloads that may replace them.
@@ -47,16 +47,32 @@ impl<'a> FileStore<'a> {
     /// The workload's secret of this name, if its provider has the same value: a literal would keep it from following
     /// the provider.
     fn equal_at_provider(&self, secret: &Secret) -> Option<&PlannedSecret> {
-        let planned = self.planned.get_or_init(|| {
-            let plan =
-                Client::new(self.paths, Deadline::Admin).plan(PlanRequest::default(), &mut |_| {});
-            let secrets = plan.unwrap_or_default().into_iter().flat_map(|plan| plan.secrets);
-            secrets.map(|secret| (secret.name.clone(), secret)).collect()
-        });
-        let planned = planned.get(&secret.name).filter(|planned| planned.error.is_empty())?;
+        let planned =
+            self.planned().get(&secret.name).filter(|planned| planned.error.is_empty())?;
         let key = Key::Name(planned.reference.clone());
         let current = Client::new(self.paths, Deadline::Admin).lookup(&key).ok()?;
         self.values.get(&secret.id)?.same_as(&current).then_some(planned)
+    }
+}
+
+impl FileStore<'_> {
+    fn planned(&self) -> &BTreeMap<String, PlannedSecret> {
+        self.planned.get_or_init(|| {
+            let plan =
+                Client::new(self.paths, Deadline::Admin).plan(PlanRequest::default(), &mut |_| {});
+            let secrets = plan.unwrap_or_default().into_iter();
+            let secrets = secrets.flat_map(|plan| plan.secrets.into_iter().chain(plan.kube));
+            secrets.map(|secret| (secret.name.clone(), secret)).collect()
+        })
+    }
+
+    /// Whether it took the place of one of psi's secrets: a literal of it would keep the values of that moment.
+    fn is_replacement(&self, secret: &Secret, value: &SecretBytes) -> bool {
+        let was_deleted = || {
+            let deleted = Client::new(self.paths, Deadline::Admin).restorable();
+            deleted.is_ok_and(|all| all.iter().any(|one| one.name == secret.name))
+        };
+        is_kube_document(value) && (self.planned().contains_key(&secret.name) || was_deleted())
     }
 }
 
@@ -78,6 +94,15 @@ impl SourceStore for FileStore<'_> {
                 what: "registered by a former run".into(),
                 data: None,
             });
+        }
+        if self.is_replacement(secret, value) {
+            return Err(Problem::new(
+                "it is a `kind: Secret` document by which `podman kube play` replaced a secret of psi",
+                format!(
+                    "remove the document from its YAML, run `podman secret rm {}`, then `psictl setup`",
+                    secret.name
+                ),
+            ));
         }
         Ok(match self.equal_at_provider(secret) {
             Some(planned) => PlannedRegistration {

@@ -6,6 +6,7 @@ mod command;
 mod commands;
 mod directory;
 mod file_driver;
+mod kube_document;
 mod lock;
 mod lookup;
 mod probe;
@@ -26,6 +27,7 @@ pub(crate) use command::{Running, create, remove};
 pub(crate) use commands::Commands;
 pub(crate) use directory::Directory;
 pub(crate) use file_driver::FileDriver;
+pub(crate) use kube_document::is_kube_document;
 pub(crate) use lookup::resolve;
 pub(crate) use probe::{ProbeFailure, is_probe, probe, remove_probes};
 pub(crate) use record::{

@@ -93,8 +93,21 @@ pub(super) fn lines_of(text: &str) -> Lines {
 
 /// The line of a secret. Its names were checked: none has a special meaning to systemd.
 pub(super) fn line(secret: &PlannedSecret) -> String {
-    let kind = if secret.mount { "mount" } else { "env" };
-    format!("Secret={},type={kind},target={}", secret.name, secret.key)
+    let PlannedSecret { name, key, mount, uid, gid, mode, target, .. } = secret;
+    if !mount {
+        return format!("Secret={name},type=env,target={key}");
+    }
+    let target = if target.is_empty() { key } else { target };
+    let mut line = format!("Secret={name},type=mount,target={target}");
+    for (option, id) in [("uid", uid), ("gid", gid)] {
+        if let Some(id) = id {
+            line.push_str(&format!(",{option}={id}"));
+        }
+    }
+    if let Some(mode) = mode {
+        line.push_str(&format!(",mode={mode:04o}"));
+    }
+    line
 }
 
 /// The whole text. Quadlet adds no order of its own: the container must start after psid. A user's manager does not
@@ -150,7 +163,17 @@ mod tests {
         let drop_in = DropIn::of(quadlets.path(), "worker@");
         assert_eq!(drop_in.present, Present::Nothing);
         assert!(drop_in.path.ends_with("worker@.container.d/50-psi.conf"));
-        let secrets = [secret("worker--B", "B", false), secret("worker--a.pem", "a.pem", true)];
+        let key = PlannedSecret {
+            uid: Some(999),
+            gid: Some(0),
+            mode: Some(0o40),
+            ..secret("worker--b.key", "b.key", true)
+        };
+        let secrets = [
+            secret("worker--B", "B", false),
+            secret("worker--a.pem", "a.pem", true),
+            PlannedSecret { target: "/etc/ssl/b.key".into(), ..key },
+        ];
         let lines = secrets.iter().map(|secret| (secret.name.clone(), line(secret))).collect();
         let text = text(true, &["network-online.target".into()], &lines);
         assert_eq!(
@@ -158,7 +181,8 @@ mod tests {
             format!(
                 "{MARK}\n[Unit]\nWants=psid.socket network-online.target\n\
                  After=psid.socket psid.service network-online.target\n[Container]\n\
-                 Secret=worker--B,type=env,target=B\nSecret=worker--a.pem,type=mount,target=a.pem\n"
+                 Secret=worker--B,type=env,target=B\nSecret=worker--a.pem,type=mount,target=a.pem\n\
+                 Secret=worker--b.key,type=mount,target=/etc/ssl/b.key,uid=999,gid=0,mode=0040\n"
             )
         );
         let of_systems_psid = super::text(false, &[], &lines);

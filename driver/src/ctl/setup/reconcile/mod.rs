@@ -1,5 +1,7 @@
 //! Compares the actual state with the configured one. It is pure, so that a dry run and a run plan the same.
 
+mod removals;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -8,7 +10,9 @@ use psi_proto::v1::{PlannedSecret, PlannedWorkload, Registration, RegistrationKi
 
 use super::drop_in::{self, DropIn, Lines, Present};
 use super::users::Outsiders;
-use crate::ctl::podman::{self, About, Commands, Secret, Secrets};
+use crate::ctl::podman::{self, About, Commands, Secrets};
+
+pub(super) use removals::UnlistedSecret;
 
 /// The actual state of psid, podman and the drop-ins.
 pub(super) struct ActualState {
@@ -33,11 +37,6 @@ pub(super) struct ActualState {
     /// Whether psid is a unit of the manager that runs the quadlets: the system's psid is none of a user's manager.
     pub(super) is_psid_a_unit: bool,
 }
-
-/// The removals of one workload that need no confirmation; more than half of a directory always needs one.
-const MAX_REMOVALS: usize = 50;
-/// psid truncates a member of a reference to this number of characters.
-const MAX_MEMBER_CHARS: usize = 60;
 
 /// The plan of one workload.
 pub(super) struct Plan {
@@ -69,6 +68,8 @@ pub(super) struct Step {
     pub(super) stale: bool,
     /// Podman's id, if podman has the secret.
     pub(super) id: Option<SecretId>,
+    /// It holds all of the workload, for `podman kube play`: no container has it by the drop-in.
+    pub(super) is_document: bool,
 }
 
 /// The change that a secret needs.
@@ -81,14 +82,6 @@ pub(super) enum Action {
     Register,
     /// It refers to another place; podman is not changed.
     Repoint,
-}
-
-/// A secret that its workload no longer lists.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct UnlistedSecret {
-    pub(super) name: String,
-    /// Whether podman has it; otherwise only the drop-in does.
-    pub(super) in_podman: bool,
 }
 
 impl ActualState {
@@ -133,6 +126,12 @@ impl ActualState {
                 Err(problem) => plan.errors.push(problem.to_string()),
             }
         }
+        if let Some(document) = &workload.kube {
+            match self.document_step(document) {
+                Ok(step) => plan.steps.push(step),
+                Err(problem) => plan.errors.push(problem.to_string()),
+            }
+        }
         plan.unlisted = self.unlisted_of(workload, &plan.drop_in);
         plan.unconfirmed = self.doubt(workload, &plan.unlisted);
         // Duplicates of listed secrets are errors of their steps.
@@ -157,6 +156,7 @@ impl ActualState {
                     action: Action::Create,
                     stale: false,
                     id: None,
+                    is_document: false,
                 });
             }
             [present] if self.nameless.contains(&present.id) => {
@@ -203,61 +203,35 @@ impl ActualState {
             }
         };
         let stale = !self.commands.matches(&present.options);
-        Ok(Step { secret: secret.clone(), action, stale, id: Some(present.id) })
+        let id = Some(present.id);
+        Ok(Step { secret: secret.clone(), action, stale, id, is_document: false })
     }
 
-    /// References with this workload's prefix that it no longer lists, and names that only its drop-in has.
-    fn unlisted_of(&self, workload: &PlannedWorkload, drop_in: &DropIn) -> Vec<UnlistedSecret> {
-        let listed: BTreeSet<&str> = workload.secrets.iter().map(|s| s.name.as_str()).collect();
-        let owned = |name: &str| self.owner(name) == Some(&workload.name);
-        let in_podman = self.secrets.iter().filter(|secret| {
-            owned(&secret.name)
-                && !listed.contains(secret.name.as_str())
-                && self.is_created_by_setup(secret)
-                && self.secrets.only(&secret.name).is_some()
-        });
-        let mut gone: BTreeMap<String, bool> =
-            in_podman.map(|secret| (secret.name.clone(), true)).collect();
-        for name in drop_in.lines().into_keys().filter(|name| !listed.contains(name.as_str())) {
-            let in_podman = self.secrets.has(&name);
-            gone.entry(name).or_insert(in_podman);
+    /// The step of the secret that holds all of a workload. It replaces no other secret of its name.
+    fn document_step(&self, document: &PlannedSecret) -> Result<Step, Problem> {
+        let step = self.step(document)?;
+        if step.action != Action::Repoint {
+            return Ok(Step { is_document: true, ..step });
         }
-        gone.into_iter().map(|(name, in_podman)| UnlistedSecret { name, in_podman }).collect()
-    }
-
-    /// The reason that removals need a confirmation: a directory that lost most of its secrets may have been emptied
-    /// by mistake, or be hidden by a role. A secret's directory is its reference without the key.
-    fn doubt(&self, workload: &PlannedWorkload, gone: &[UnlistedSecret]) -> Option<String> {
-        let gone: BTreeSet<&str> =
-            gone.iter().filter(|one| one.in_podman).map(|one| one.name.as_str()).collect();
-        if self.accept_removals || gone.is_empty() {
-            return None;
-        }
-        let mut directories: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-        let owned = self.secrets.iter().filter(|secret| {
-            self.owner(&secret.name) == Some(&workload.name) && self.is_created_by_setup(secret)
-        });
-        for secret in owned {
-            let about = self.registered.get(&secret.id).map_or("", |it| it.description.as_str());
-            let key = secret.name.strip_prefix(&workload.prefix).unwrap_or_default();
-            let key: String = key.chars().take(MAX_MEMBER_CHARS).collect();
-            let directory = about.replacen(&format!(" key={key}"), "", 1);
-            let (lost, all) = directories.entry(directory).or_default();
-            *lost += usize::from(gone.contains(secret.name.as_str()));
-            *all += 1;
-        }
-        if gone.len() > MAX_REMOVALS {
-            return Some(format!("{} secrets are gone at once", gone.len()));
-        }
-        let emptied = directories.iter().find(|(_, (lost, all))| lost * 2 > *all);
-        emptied.map(|(directory, (lost, all))| {
-            format!("{lost} of the {all} secrets of {directory} are gone at once")
-        })
+        let registration = step.id.and_then(|id| self.registered.get(&id));
+        let description = registration.map_or("", |it| it.description.as_str());
+        Err(Problem::new(
+            format!(
+                "the name {} for kube = true is taken: podman has a secret of this name ({description})",
+                document.name
+            ),
+            format!(
+                "create that under another name and remove it with `podman secret rm {}`, or rename the workload",
+                document.name
+            ),
+        ))
     }
 
     /// The plan of a workload that is no longer in the config: its drop-in has its secrets.
     fn plan_removed(&self, name: &str, drop_in: &DropIn) -> Plan {
         let named = drop_in.lines().into_keys();
+        let documents = self.secrets.iter().filter(|secret| self.is_document_of(secret, name));
+        let named = named.chain(documents.map(|secret| secret.name.clone()));
         let gone = named.filter(|name| self.owner(name).is_none()).map(|name| {
             let in_podman =
                 self.secrets.only(&name).is_some_and(|secret| self.is_created_by_setup(secret));
@@ -289,16 +263,6 @@ impl ActualState {
     pub(super) fn owner(&self, name: &str) -> Option<&String> {
         let owners = self.planned.iter().filter(|workload| name.starts_with(&workload.prefix));
         owners.max_by_key(|workload| workload.prefix.len()).map(|workload| &workload.name)
-    }
-
-    /// Whether setup may have created it: a literal was created by hand.
-    fn is_created_by_setup(&self, secret: &Secret) -> bool {
-        secret.driver == "shell"
-            && match self.registered.get(&secret.id) {
-                Some(registration) => registration.kind() == RegistrationKind::Reference,
-                // A psid that reports no registration at all may be unable to read them.
-                None => secret.names_psi() && !self.registered.is_empty(),
-            }
     }
 }
 
@@ -332,7 +296,7 @@ impl Plan {
                 lines.remove(&gone.name);
             }
         }
-        for Step { secret, .. } in &self.steps {
+        for Step { secret, .. } in self.steps.iter().filter(|step| !step.is_document) {
             if is_there(&secret.name) {
                 lines.insert(secret.name.clone(), drop_in::line(secret));
             }

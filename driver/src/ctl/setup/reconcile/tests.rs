@@ -4,6 +4,7 @@ use psi_common::{Paths, Scope};
 use psi_proto::v1::Tristate;
 
 use super::*;
+use crate::ctl::podman::Secret;
 use crate::ctl::setup::drift::{self, Class};
 
 fn commands() -> Commands {
