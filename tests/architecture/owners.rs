@@ -202,6 +202,7 @@ fn secrets_are_exposed_only_where_they_are_used() {
             "daemon::registry::sealing",
             "daemon::crypto::aead",
             // A reference is recognised by its JSON.
+            "daemon::lookup::kube::document",
             "daemon::lookup::registrations",
             // Whether a value that psid does not keep is another one.
             "daemon::lookup::value_version",

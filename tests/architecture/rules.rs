@@ -60,7 +60,15 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
     ("legacy::mapping", &["model::reference"]),
     (
         "lookup::",
-        &["cache::", "model::", "provider", "provider::upstream", "registry::", "sys::tasks"],
+        &[
+            "cache::",
+            "model::",
+            "provider",
+            "provider::circuit_breaker",
+            "provider::upstream",
+            "registry::",
+            "sys::tasks",
+        ],
     ),
     ("lookup::outage_drill", &["provider"]),
     ("lookup::readiness", &[]),
@@ -149,6 +157,8 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "cache",
             "lookup",
+            "lookup::kube",
+            "lookup::kube::document",
             "model::",
             "provider",
             "provider::circuit_breaker",

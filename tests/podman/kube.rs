@@ -24,7 +24,8 @@ fn pod(out: &Path, variables: bool) -> String {
     } else {
         ""
     };
-    let script = "printf '%s,%s,%s' $BY_KEY $DB_PW $RENAMED >/out/variables; cp /keys/* /out/";
+    let script =
+        "printf '%s,%s,%s' ${BY_KEY-} ${DB_PW-} ${RENAMED-} >/out/variables; cp /keys/* /out/";
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata:\n  name: pod\nspec:\n  hostNetwork: true\n  restartPolicy: Never\n  \
          containers:\n  - name: c\n    image: {IMAGE}\n    command: [\"/bin/sh\", \"-euc\", \"{script}\"]\n{env}    \

@@ -163,3 +163,33 @@ proptest! {
         prop_assert_eq!(lines.replace('\n', "\\n"), shown);
     }
 }
+
+#[test]
+fn mount_options_are_those_that_podman_takes() {
+    for text in ["server.key", "/etc/ssl/a.pem", "../up", "a/../b", "a=b", "...", "a//b", "-x"] {
+        assert_eq!(mount_target(text), Ok(()), "{text}");
+    }
+    for text in [
+        "", "/", ".", "..", "a/", "a/.", "/..", "a b", "a,b", "a\"b", "%h", "a\\b", "a\nb",
+        "\u{e4}",
+    ] {
+        mount_target(text).expect_err(text);
+    }
+    mount_target(&"x".repeat(256)).unwrap_err();
+    mount_target(&"x/".repeat(2_048)).unwrap_err();
+    assert_eq!((mount_mode(0), mount_mode(0o777)), (Ok(()), Ok(())));
+    mount_mode(0o1000).unwrap_err();
+    assert_eq!((mount_owner(0), mount_owner(u32::MAX - 1)), (Ok(()), Ok(())));
+    mount_owner(u32::MAX).unwrap_err();
+}
+
+proptest! {
+    /// Podman splits its option at commas, systemd expands `%` and reads quotes.
+    #[test]
+    fn mount_targets_are_one_word_of_one_option(text in any::<String>()) {
+        if mount_target(&text).is_ok() {
+            prop_assert!(!text.contains([',', '%', '"', '\'', '\\']));
+            prop_assert!(!text.contains(char::is_whitespace) && !text.ends_with('/'));
+        }
+    }
+}

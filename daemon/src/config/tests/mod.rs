@@ -1,4 +1,5 @@
 mod auth;
+mod workloads;
 
 use super::*;
 use crate::keys::pkcs11::{KeyChoice, TokenChoice};

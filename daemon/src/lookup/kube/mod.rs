@@ -187,3 +187,52 @@ impl Service {
         self.references().map(|(_, _, key)| key).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::upstream::WorkloadUser;
+
+    fn upstreams() -> Upstreams {
+        let workload = |name: &str, uid: Option<u32>, kube| {
+            let user = uid.map(WorkloadUser::Uid);
+            (name.to_owned(), Workload { user, kube, ..Workload::default() })
+        };
+        let workloads = [
+            workload("web@", Some(1_000), true),
+            workload("plain", Some(1_000), false),
+            workload("root", None, true),
+        ];
+        Upstreams { workloads: workloads.into(), ..Upstreams::default() }
+    }
+
+    #[test]
+    fn document_is_its_users_and_roots() {
+        let upstreams = upstreams();
+        let check = |name: &str, caller| check(&upstreams, &reference(name), caller);
+        for caller in [Principal::Admin, Principal::User(1_000)] {
+            assert_eq!(check("web@", caller).unwrap(), "web@");
+            let error = check("plain", caller).unwrap_err();
+            assert!(matches!(error, ServiceError::Malformed(_)), "{error}");
+        }
+        // Another user's is as one that does not exist.
+        for name in ["web@", "root", "none"] {
+            let error = check(name, Principal::User(1_001)).unwrap_err();
+            assert!(matches!(error, ServiceError::Denied(_)), "{error}");
+        }
+        assert!(check("root", Principal::Admin).is_ok());
+        let more = [("workload", "root"), ("key", "K")];
+        super::check(&upstreams, &Reference::new(PROVIDER, more), Principal::Admin).unwrap_err();
+        super::check(&upstreams, &Reference::new(PROVIDER, []), Principal::Admin).unwrap_err();
+    }
+
+    #[test]
+    fn document_is_found_by_its_podman_name() {
+        let upstreams = upstreams();
+        assert_eq!(named(&upstreams, "web", Principal::Admin).as_deref(), Some("web@"));
+        assert_eq!(named(&upstreams, "web", Principal::User(1_000)).as_deref(), Some("web@"));
+        for (name, caller) in [("web", 1_001), ("root", 1_000), ("plain", 1_000), ("web@", 1_000)] {
+            assert_eq!(named(&upstreams, name, Principal::User(caller)), None, "{name}");
+        }
+    }
+}

@@ -19,7 +19,7 @@ pub(crate) use health::CallError;
 pub use health::Upstream;
 pub(crate) use on_change::{ChangeAction, OnChange};
 pub(crate) use scopes::{Call, Route};
-pub use workload::{Mount, Workload, WorkloadSource};
+pub(crate) use workload::{Mount, Workload, WorkloadSource};
 pub(crate) use workload_user::WorkloadUser;
 
 /// Separates the workload's name from the key in the podman names of secrets.

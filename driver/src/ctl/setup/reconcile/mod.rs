@@ -72,6 +72,12 @@ pub(super) struct Step {
     pub(super) is_document: bool,
 }
 
+impl Step {
+    fn of(secret: &PlannedSecret, action: Action) -> Self {
+        Self { secret: secret.clone(), action, stale: false, id: None, is_document: false }
+    }
+}
+
 /// The change that a secret needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
@@ -151,13 +157,7 @@ impl ActualState {
         }
         let present = match self.secrets.named(&secret.name) {
             [] => {
-                return Ok(Step {
-                    secret: secret.clone(),
-                    action: Action::Create,
-                    stale: false,
-                    id: None,
-                    is_document: false,
-                });
+                return Ok(Step::of(secret, Action::Create));
             }
             [present] if self.nameless.contains(&present.id) => {
                 return Err(Problem::new(
@@ -204,7 +204,7 @@ impl ActualState {
         };
         let stale = !self.commands.matches(&present.options);
         let id = Some(present.id);
-        Ok(Step { secret: secret.clone(), action, stale, id, is_document: false })
+        Ok(Step { stale, id, ..Step::of(secret, action) })
     }
 
     /// The step of the secret that holds all of a workload. It replaces no other secret of its name.
