@@ -32,15 +32,6 @@ fn exec_adds_only_the_secrets_to_the_environment() {
     assert_eq!(call.run().stdout, b"1\n");
 }
 
-/// The command would run without what its workload needs.
-#[test]
-fn exec_refuses_a_key_that_no_variable_can_carry() {
-    let (_infisical, instance, _psid) = myapp(&json!({"A": "1", "no-variable": "3"}));
-    let line = instance.driver(&["exec", "--", "/bin/true"]).fails(65);
-    let expected = "the key 'no-variable' is not a valid name of a variable; give it one by env of";
-    assert!(line.contains(expected), "{line}");
-}
-
 #[test]
 fn exec_requires_a_workload_name_if_there_are_several() {
     let both = workload("one", &[("/one", false)]) + &workload("two", &[("/two", false)]);
