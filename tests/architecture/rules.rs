@@ -21,8 +21,16 @@ pub(crate) const DAEMON: Layers = &[
 ];
 
 /// What podman runs is below `ctl`, which is psictl.
-pub(crate) const DRIVER: Layers =
-    &[&["error"], &["stdio"], &["wire"], &["client"], &["args", "psictl"], &["verbs"], &["ctl"]];
+pub(crate) const DRIVER: Layers = &[
+    &["error"],
+    &["stdio"],
+    &["wire"],
+    &["client"],
+    &["args", "psictl"],
+    &["verbs"],
+    &["ctl"],
+    &["testing"],
+];
 
 /// Modules that may import less than their layer allows, each with all that it may import besides itself.
 /// A name that ends with `::` stands for a module and those below it.

@@ -112,7 +112,8 @@ fn compare(host: &Host, nth: usize, text: &str) -> (Outcome, Option<BTreeMap<Str
 /// The arguments of `--env` in the unit that quadlet generates; `None` if it generates none.
 fn variables(directory: &Path) -> Option<BTreeMap<String, String>> {
     let generated = run_quadlet(directory).stdout_text();
-    let start = generated.lines().find_map(|line| line.strip_prefix("ExecStart="))?;
+    let unit = generated.split("---").skip_while(|part| *part != "app.service").nth(1)?;
+    let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart="))?;
     let words = words(start);
     let pairs = words.windows(2).filter(|pair| pair[0] == "--env");
     Some(pairs.filter_map(|pair| pair[1].split_once('=')).map(own).collect())
@@ -187,7 +188,7 @@ fn assert_same(
     assert!(unknown.is_empty(), "{unit}: {unknown:?}");
 }
 
-/// The files and secrets that a unit names, which its repository does not have.
+/// The files, units and secrets that a unit names: without them quadlet or psictl would refuse it.
 fn provide(host: &Host, nth: usize, text: &str) {
     let directory = host.instance.directory().join(format!("q{nth}"));
     fs::create_dir_all(&directory).unwrap();
@@ -198,6 +199,19 @@ fn provide(host: &Host, nth: usize, text: &str) {
                 let path = directory.join(name);
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, "FROM_A_FILE=1\n").unwrap();
+            }
+        }
+        for name in line.split(['=', ':', ',']) {
+            let section = match name.rsplit('.').next().unwrap_or_default() {
+                "network" => "[Network]\n",
+                "pod" => "[Pod]\n",
+                "volume" => "[Volume]\n",
+                "image" => "[Image]\nImage=localhost/x:1\n",
+                "build" => "[Build]\nImageTag=localhost/x:1\nSetWorkingDirectory=unit\n",
+                _ => continue,
+            };
+            if !name.contains(['/', ' ', '%']) {
+                fs::write(directory.join(name), section).unwrap();
             }
         }
         if let Some(spec) = line.strip_prefix("Secret=") {

@@ -112,9 +112,7 @@ pub(crate) mod testing {
         let escape = Escape::from_str(escape, false).map_err(|error| (0, 0, error))?;
         let values =
             values.into_iter().map(|(key, value)| (key, SecretBytes::new(value))).collect();
-        let filled = export::Template::parse(text).and_then(|it| it.fill(&values, escape));
-        filled
-            .map(SecretBytes::into_exposed)
-            .map_err(|fault| (fault.at.line, fault.at.column, fault.what))
+        let filled = export::fill_for_tests(text, escape, &values);
+        filled.map_err(|fault| (fault.at.line, fault.at.column, fault.what))
     }
 }

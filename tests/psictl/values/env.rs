@@ -39,7 +39,7 @@ fn env_refuses_by_name_what_a_format_cannot_hold() {
     let line = env(&[]).fails(65);
     assert!(line.contains("the value of LINES has a line end"), "{line}");
     assert_eq!(env(&[]).run().stdout_text(), "");
-    assert_eq!(env(&["--format", "export"]).text(), "export A='1'\nexport LINES='a\nb'");
+    assert_eq!(env(&["--format", "export"]).text(), "export A='1'\nexport LINES='a\nb'\n");
     env(&["--format", "json"]).ok();
     for (key, value, why) in [
         ("NUL", "a\0b", "the value of NUL contains a NUL"),

@@ -9,7 +9,7 @@ mod template;
 mod variables;
 
 #[cfg(feature = "testing")]
-pub(super) use template::Template;
+pub(super) use template::fill_for_tests;
 
 use psi_common::{Exit, Paths, SecretBytes};
 use psi_proto::v1::{PlanRequest, PlannedSecret, PlannedWorkload};

@@ -13,7 +13,7 @@ const CLOSE: &str = "}}";
 
 /// A template as its parts.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Template<'a>(Vec<Part<'a>>);
+pub(super) struct Template<'a>(Vec<Part<'a>>);
 
 #[derive(Debug, PartialEq, Eq)]
 enum Part<'a> {
@@ -40,7 +40,7 @@ const WRITE_IT: &str = "write {{ secret \"KEY\" }}; there is no other expression
 
 impl<'a> Template<'a> {
     /// Parses a template.
-    pub(crate) fn parse(text: &'a str) -> Result<Self, TemplateFault> {
+    pub(super) fn parse(text: &'a str) -> Result<Self, TemplateFault> {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some(at) = rest.find(OPEN) {
@@ -72,7 +72,7 @@ impl<'a> Template<'a> {
     }
 
     /// The text with the values.
-    pub(crate) fn fill(
+    pub(super) fn fill(
         &self,
         values: &BTreeMap<String, SecretBytes>,
         escape: Escape,
@@ -160,6 +160,16 @@ fn escaped(value: &SecretBytes, escape: Escape) -> Result<SecretBytes, &'static 
         }
     }
     Ok(SecretBytes::new(std::mem::take(&mut *out)))
+}
+
+/// Fills a template for the fuzz target.
+#[cfg(feature = "testing")]
+pub(in crate::ctl) fn fill_for_tests(
+    text: &str,
+    escape: Escape,
+    values: &BTreeMap<String, SecretBytes>,
+) -> Result<Vec<u8>, TemplateFault> {
+    Ok(Template::parse(text)?.fill(values, escape)?.expose_secret().to_vec())
 }
 
 #[cfg(test)]

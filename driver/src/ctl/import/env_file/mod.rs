@@ -175,5 +175,5 @@ pub(in crate::ctl) fn parse_for_tests(text: &[u8], format: EnvFileFormat) -> Par
     let mut entries = Entries::default();
     add(text, Path::new("f"), format, &mut entries)
         .map_err(|bad| (bad.number, format!("{}; {}", bad.why, bad.remedy)))?;
-    Ok(entries.list.into_iter().map(|one| (one.key, one.value.into_exposed())).collect())
+    Ok(entries.list.into_iter().map(|one| (one.key, one.value.expose_secret().to_vec())).collect())
 }
