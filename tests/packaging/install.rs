@@ -5,7 +5,7 @@ use std::fs;
 use super::Tree;
 use psi_harness::repository;
 
-const FILES: [&str; 39] = [
+const FILES: [&str; 40] = [
     "0640 /etc/psi/config.toml",
     "0755 /usr/bin/psi-driver",
     "0755 /usr/bin/psictl",
