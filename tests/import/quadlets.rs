@@ -10,7 +10,7 @@ use std::path::Path;
 use psi_harness::{Host, run_quadlet};
 
 use super::fates;
-use super::sources::{host, import};
+use super::sources::host;
 
 /// Units with the keys that psictl imports; the others it leaves out, with a warning and status 1.
 const CASES: [(&str, &[&str], bool); 10] = [
@@ -194,12 +194,13 @@ fn provide(host: &Host, nth: usize, text: &str) {
     fs::create_dir_all(&directory).unwrap();
     for line in text.lines() {
         let line = line.trim();
-        if let Some(name) = line.strip_prefix("EnvironmentFile=") {
-            if !name.contains('%') && !name.starts_with('/') {
-                let path = directory.join(name);
-                fs::create_dir_all(path.parent().unwrap()).unwrap();
-                fs::write(path, "FROM_A_FILE=1\n").unwrap();
-            }
+        if let Some(name) = line.strip_prefix("EnvironmentFile=")
+            && !name.contains('%')
+            && !name.starts_with('/')
+        {
+            let path = directory.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "FROM_A_FILE=1\n").unwrap();
         }
         for name in line.split(['=', ':', ',']) {
             let section = match name.rsplit('.').next().unwrap_or_default() {

@@ -71,7 +71,7 @@ pub(crate) async fn find_users(workloads: &Workloads, former: &Workloads) -> Vec
 mod tests {
     use super::*;
     use crate::model::principal::Principal;
-    use crate::provider::upstream::{OnChange, Upstreams};
+    use crate::provider::upstream::Upstreams;
 
     fn of_user(user: WorkloadUser) -> Upstreams {
         let workload =

@@ -183,7 +183,7 @@ impl WorkloadPlan {
                             .get_or_insert_with(|| format!("{missing} of {}", source.source));
                     }
                     let is_known = failed.is_none() && !lister.has_invalidated(&contents);
-                    self.add(&source, contents.nearest(), is_known, lister.ids);
+                    self.add(&source, &contents.nearest(), is_known, lister.ids);
                 }
                 Err(error) => {
                     self.incomplete = Some(format!("{}: {error}", source.source));
@@ -197,8 +197,8 @@ impl WorkloadPlan {
     }
 
     /// Adds what the workload takes of a source. `is_known`: a key that was not found does not exist.
-    fn add(&mut self, source: &WorkloadSource, found: Vec<SourceKey>, is_known: bool, ids: &Ids) {
-        for found in &found {
+    fn add(&mut self, source: &WorkloadSource, found: &[SourceKey], is_known: bool, ids: &Ids) {
+        for found in found {
             for variable in source.variables_of(&found.key.key) {
                 self.insert(variable, plan_secret(self, source, (variable, found), ids));
             }

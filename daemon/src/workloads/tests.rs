@@ -24,7 +24,12 @@ fn source(path: &str, selected: &[(&str, &str)]) -> WorkloadSource {
 fn plan_of(name: &str, keys: &[&str]) -> WorkloadPlan {
     let workload = Workload { provider: "infisical".into(), ..Workload::default() };
     let mut plan = WorkloadPlan::new(name, &workload);
-    plan.add(&source("/", &[]), keys.iter().map(|key| found(key)).collect(), true, &Ids::new());
+    plan.add(
+        &source("/", &[]),
+        &keys.iter().map(|key| found(key)).collect::<Vec<_>>(),
+        true,
+        &Ids::new(),
+    );
     plan
 }
 
@@ -44,7 +49,7 @@ fn summary(plan: &WorkloadPlan) -> Vec<String> {
 fn selected_keys_become_variables_and_others_nothing() {
     let mut plan = plan_of("app", &[]);
     let selecting = source("/db", &[("URL", "U"), ("COPY", "U"), ("PW", "PW")]);
-    plan.add(&selecting, vec![found("PW"), found("U"), found("OTHER")], true, &Ids::new());
+    plan.add(&selecting, &[found("PW"), found("U"), found("OTHER")], true, &Ids::new());
     let expected = ["app--COPY = U of p:/db", "app--PW = PW of p:/db", "app--URL = U of p:/db"];
     assert_eq!(summary(&plan), expected);
 }
@@ -55,8 +60,8 @@ fn selected_key_that_is_missing_is_an_error_unless_the_source_is_unknown() {
     let whole = source("/shared", &[]);
     let plan = |is_known| {
         let mut plan = plan_of("app", &[]);
-        plan.add(&whole, vec![found("URL")], true, &Ids::new());
-        plan.add(&selecting, vec![found("PW")], is_known, &Ids::new());
+        plan.add(&whole, &[found("URL")], true, &Ids::new());
+        plan.add(&selecting, &[found("PW")], is_known, &Ids::new());
         plan
     };
     let known = plan(true);
@@ -74,7 +79,7 @@ fn selected_key_that_is_missing_is_an_error_unless_the_source_is_unknown() {
 #[test]
 fn later_source_wins_and_the_earlier_one_is_named() {
     let mut plan = plan_of("app", &["A", "B"]);
-    plan.add(&source("/later", &[("A", "X")]), vec![found("X")], true, &Ids::new());
+    plan.add(&source("/later", &[("A", "X")]), &[found("X")], true, &Ids::new());
     assert_eq!(summary(&plan), ["app--A = X of p:/later", "app--B = B of p:/"]);
     let warnings = &plan.secrets["A"].warnings;
     assert_eq!(warnings[..], ["p:/ has A too, and that of p:/later, the later source, is used"]);

@@ -165,7 +165,7 @@ pub fn workload(name: &str, sources: &[(&str, bool)]) -> String {
 /// The units that quadlet generates from a directory; panics if it reports an error.
 #[track_caller]
 pub fn generate(quadlets: &Path) -> String {
-    generated(run_quadlet(quadlets))
+    generated(&run_quadlet(quadlets))
 }
 
 /// The same by the quadlet of each podman at hand.
@@ -176,11 +176,11 @@ pub fn generate_by_each(quadlets: &Path) -> Vec<String> {
     let programs = trees.map(|tree| tree.join("usr/libexec/podman/quadlet"));
     let of_trees: Vec<PathBuf> = programs.filter(|program| program.exists()).collect();
     assert!(!of_trees.is_empty(), "no quadlet: run tests/deps.sh, which fetches one");
-    of_trees.iter().map(|program| generated(quadlet(program, quadlets))).collect()
+    of_trees.iter().map(|program| generated(&quadlet(program, quadlets))).collect()
 }
 
 #[track_caller]
-fn generated(outcome: Outcome) -> String {
+fn generated(outcome: &Outcome) -> String {
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     let complaints = ["rror", "nsupported", "kipping", "ailed"];
     let bad = outcome.stderr.lines().find(|line| complaints.iter().any(|word| line.contains(word)));

@@ -38,11 +38,8 @@ pub(super) fn check(
     reference: &Reference,
     caller: Principal,
 ) -> Result<String, ServiceError> {
-    let name = match (reference.member("workload"), reference.members().count()) {
-        (Some(name), 1) => name,
-        _ => {
-            return Err(bad_reference("a reference of provider psi has the member workload alone"));
-        }
+    let (Some(name), 1) = (reference.member("workload"), reference.members().count()) else {
+        return Err(bad_reference("a reference of provider psi has the member workload alone"));
     };
     let workload = upstreams.workloads.get(name).filter(|workload| workload.is_of(caller));
     match (caller, workload) {

@@ -18,7 +18,7 @@ use crate::cache::{BootId, Cache, Policy, ReconcileOptions, RemovalReason};
 use crate::model::clock::{BootInstant, Timestamp};
 use crate::model::reach::Reach;
 use crate::model::reference::{Listing, ListingScope, Namespace};
-use crate::provider::upstream::{OnChange, Upstream, Workload};
+use crate::provider::upstream::{Upstream, Workload, WorkloadSource};
 use crate::provider::{Fetched, InvalidReference, Listed, Persistence, SecretProvider, Source};
 use crate::refresh::{Progress, RefreshInterval, RefreshScope, Refresher};
 use crate::registry::{Keys, Registration};

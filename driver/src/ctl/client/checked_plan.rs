@@ -75,6 +75,7 @@ mod tests {
 
     use super::*;
     use crate::client::Checked;
+    use proptest::prelude::*;
 
     const ID: &str = "0123456789abcdef012345678";
 
@@ -167,5 +168,17 @@ mod tests {
             workload.secrets[0].error = "not a valid name of a variable".into();
         })
         .unwrap_err();
+    }
+
+    proptest! {
+        #[test]
+        fn accepted_names_are_one_word_of_a_unit(text in "[a-zA-Z0-9_.@%,=/\\n\\t\" \u{1b}\u{9b}-]{0,12}") {
+            for field in FIELDS {
+                if plan(|workload| field(workload, &text)).is_ok() {
+                    let plain = |c: char| c.is_ascii_alphanumeric() || "_.@:\\-".contains(c);
+                    prop_assert!(!text.is_empty() && text.chars().all(plain), "{:?}", text);
+                }
+            }
+        }
     }
 }
