@@ -26,7 +26,8 @@ fn psi_toml_page_documents_every_key() {
     assert_none(&not_on_page(&page, &documented));
 }
 
-/// The tables and keys that the page has no section or entry for; a source's keys are in the entry of `secrets`.
+/// The tables and keys that the page has no section or entry for; the members of a source and of a file are in the entry
+/// of `secrets` and `mount`.
 fn not_on_page(page: &str, documented: &BTreeSet<String>) -> Vec<String> {
     let page = page.replace("\\-", "-");
     let has = |key: &&String| {
@@ -34,7 +35,7 @@ fn not_on_page(page: &str, documented: &BTreeSet<String>) -> Vec<String> {
         let last = key.rsplit('.').next().unwrap_or_default();
         let entry = format!(".B {last}");
         page.lines().any(|line| line == table || line == entry)
-            || (key.contains(".secrets.") && page.contains(last))
+            || (is_member(key) && page.contains(last))
     };
     documented.iter().filter(|key| !has(key)).map(|key| format!("not on the page: {key}")).collect()
 }
@@ -44,12 +45,22 @@ fn not_on_page(page: &str, documented: &BTreeSet<String>) -> Vec<String> {
 fn documented(text: &str) -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
     let mut table = String::new();
+    // An array over several lines.
+    let mut open = String::new();
     for line in text.lines() {
         let line = ["#:", "#|"].iter().find_map(|mark| line.strip_prefix(mark)).unwrap_or(line);
+        if !open.is_empty() || line.ends_with(" = [") {
+            open.push_str(line);
+            open.push('\n');
+            if line != "]" {
+                continue;
+            }
+        }
+        let line = if open.is_empty() { line.to_owned() } else { std::mem::take(&mut open) };
         if let Some(name) = line.strip_prefix('[').and_then(|line| line.split_once(']')) {
             table = general(name.0);
             keys.insert(table.clone());
-        } else if let Ok(parsed) = toml::from_str::<toml::Table>(line) {
+        } else if let Ok(parsed) = toml::from_str::<toml::Table>(&line) {
             for (key, value) in parsed {
                 let path = format!("{table}.{key}");
                 keys.extend(inner(&value).map(|inner| format!("{path}.{inner}")));
@@ -64,6 +75,11 @@ fn documented(text: &str) -> BTreeSet<String> {
 fn inner(value: &toml::Value) -> impl Iterator<Item = String> {
     let elements = value.as_array().into_iter().flatten();
     elements.filter_map(toml::Value::as_table).flat_map(toml::Table::keys).cloned()
+}
+
+/// Whether a key is a member of a table in an array.
+fn is_member(key: &str) -> bool {
+    [".secrets.", ".mount."].iter().any(|array| key.contains(array))
 }
 
 /// A table's path with `*` for the names that the admin chooses.
@@ -85,9 +101,9 @@ fn general(table: &str) -> String {
 fn accepted(table: &str) -> Vec<String> {
     let config = match table.replace('*', "x") {
         table if table.is_empty() => format!("{PROBE} = 1\n"),
-        table if table.ends_with(".secrets") => {
-            let workload = table.trim_end_matches(".secrets");
-            format!("[{workload}]\nprovider = \"infisical\"\nsecrets = [{{ {PROBE} = 1 }}]\n")
+        table if is_member(&format!("{table}.")) => {
+            let (workload, array) = table.rsplit_once('.').unwrap_or_default();
+            format!("[{workload}]\nprovider = \"infisical\"\n{array} = [{{ {PROBE} = 1 }}]\n")
         }
         table => format!("[{table}]\n{PROBE} = 1\n"),
     };
@@ -144,7 +160,7 @@ fn checker_reports_key_missing_on_the_page() {
 #[test]
 fn checker_reports_undocumented_or_unknown_key() {
     let text = "[cache]\n# About it.\n#:backend = \"tpm\"\n#|no_such_key = 1\n\
-        [workloads.myapp]\nsecrets = [{ project = \"p\", no_such_member = 1 }]\n";
+        [workloads.myapp]\n#:secrets = [\n#:  { project = \"p\", no_such_member = 1 },\n#:]\n";
     let documented = documented(text);
     assert!(documented.contains("workloads.*.secrets.project"), "{documented:?}");
     let unknown = unknown(&documented);
