@@ -159,5 +159,5 @@ fn install_writes_the_prefix_into_every_program_path() {
         assert!(!text.contains("/usr/bin/psi"), "{path}");
         named += text.matches("/usr/local/bin/psi").count();
     }
-    assert_eq!(named, 9, "five units, and four commands of podman's");
+    assert_eq!(named, 11, "seven commands of units, and four of podman's");
 }
