@@ -9,7 +9,7 @@ use psi_harness::{Config, FakeInfisical, Instance, Outcome, Psid, eventually, ru
 use serde_json::{Value, json};
 
 /// A `systemctl` whose units are the files of a directory, with the microseconds at which they began to start. A unit
-/// with a file `NAME.fails` does not come back from a restart.
+/// with a file `NAME.fails` does not come back from a restart; the file `render` is what psi-render@ runs.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 cd "$UNITS" || exit 1
 case $1 in
@@ -19,6 +19,7 @@ show)
         if [ -e "$unit" ]; then echo active; else echo failed; fi
         exit
     fi
+    echo "$unit" >>shown
     for file in $unit; do
         [ -e "$file" ] || continue
         printf 'Id=%s\nActiveState=active\n' "$file"
@@ -28,6 +29,8 @@ try-restart)
     echo "$3" >>restarts
     if [ -e "$3.fails" ]; then rm "$3"; echo "Job for $3 failed." >&2; exit 1; fi
     "$0" now >"$3" ;;
+reload-or-restart) [ ! -e render ] || . ./render ;;
+reload) echo "$3" >>reloads ;;
 now) python3 -c 'import time; print(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)' ;;
 esac
 "#;
@@ -116,7 +119,12 @@ impl Fleet {
     }
 
     fn restarts(&self) -> Vec<String> {
-        let text = fs::read_to_string(self.units().join("restarts")).unwrap_or_default();
+        self.units_in("restarts")
+    }
+
+    /// The units that systemctl noted in a file.
+    fn units_in(&self, file: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.units().join(file)).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 
@@ -142,7 +150,11 @@ impl Fleet {
 const RESTART: &str = "on_change = \"restart\"\non_change_jitter = \"0s\"";
 
 fn done(units: &[&str]) -> (i32, Vec<(String, String)>) {
-    (0, units.iter().map(|unit| ((*unit).to_owned(), "restarted".to_owned())).collect())
+    all(units, "restarted")
+}
+
+fn all(units: &[&str], outcome: &str) -> (i32, Vec<(String, String)>) {
+    (0, units.iter().map(|unit| ((*unit).to_owned(), outcome.to_owned())).collect())
 }
 
 #[test]
@@ -267,4 +279,36 @@ fn each_instance_of_a_template_is_restarted() {
     fleet.change("job@", "two");
     fleet.start_unit("job@z.service");
     assert_eq!(fleet.apply(&[]), done(&["job@x.service", "job@y.service"]));
+}
+
+#[test]
+fn systemd_is_asked_about_the_named_workload_alone() {
+    let fleet = Fleet::of(&["a", "b", "c"], RESTART);
+    for name in ["a", "b", "c"] {
+        fleet.change(name, "two");
+    }
+    assert_eq!(fleet.apply(&["b"]), done(&["b.service"]));
+    assert_eq!(fleet.units_in("shown"), ["b.service"; 2]);
+}
+
+#[test]
+fn value_that_changes_during_a_reload_is_applied_by_another_one() {
+    let fleet = Fleet::of(&["conf"], "on_change = \"reload\"");
+    fleet.change("conf", "two");
+    // The second change comes after the files were rendered.
+    let wait = "touch rendering; while [ -e rendering ]; do sleep 0.05; done";
+    fs::write(fleet.units().join("render"), wait).unwrap();
+    let rendering = fleet.units().join("rendering");
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| fleet.apply(&[]));
+        eventually("the rendering", || rendering.exists().then_some(()));
+        fleet.change("conf", "three");
+        fs::remove_file(rendering).unwrap();
+        assert_eq!(run.join().unwrap(), all(&["conf.service"], "reloaded"));
+    });
+    fs::remove_file(fleet.units().join("render")).unwrap();
+    assert_eq!(fleet.outdated(), ["conf.service"]);
+    assert_eq!(fleet.apply(&[]), all(&["conf.service"], "reloaded"));
+    assert_eq!(fleet.outdated(), [""; 0]);
+    assert_eq!(fleet.units_in("reloads"), ["conf.service"; 2]);
 }

@@ -15,6 +15,7 @@ use psi_proto::v1::OnChange;
 use serde::Serialize;
 
 use super::reloads::reloads;
+use super::units::boot_ms;
 use super::{Outdated, OutdatedUnit, find, secrets_in_words};
 use crate::client::{Client, Deadline, wait};
 use crate::ctl::args::ApplyChangesOptions;
@@ -64,22 +65,22 @@ struct Run<'a> {
 pub(crate) fn run(paths: &Paths, options: &ApplyChangesOptions) -> Result<(), CliError> {
     let _lock = if options.dry_run { None } else { lock(&paths.run)? };
     let marked = options.marked.then(|| take_marks(&paths.run, options.dry_run)).transpose()?;
+    let is_wanted = |name: &str| match &marked {
+        _ if !options.workloads.is_empty() => options.workloads.iter().any(|one| one == name),
+        Some(marked) => marked.contains(name),
+        None => true,
+    };
     let mut run = Run { paths, options, applied: Vec::new(), unknown: Vec::new() };
     let mut queue: Vec<(Duration, String)> = Vec::new();
-    for outdated in run.find()? {
-        let name = &outdated.workload.name;
-        let is_wanted = match &marked {
-            _ if !options.workloads.is_empty() => options.workloads.contains(name),
-            Some(marked) => marked.contains(name) && outdated.is_acted_on(),
-            None => outdated.is_acted_on(),
-        };
-        if is_wanted && options.dry_run {
+    for outdated in run.find(is_wanted)? {
+        let is_acted_on = !options.workloads.is_empty() || outdated.is_acted_on();
+        if is_acted_on && options.dry_run {
             run.note_all(&outdated, Outcome::Outdated, None)?;
-        } else if is_wanted {
+        } else if is_acted_on {
             let max = Duration::from_millis(outdated.workload.max_jitter_ms);
             let jitter =
                 if options.marked { max.mul_f64(random::fraction()) } else { Duration::ZERO };
-            queue.push((jitter, name.clone()));
+            queue.push((jitter, outdated.workload.name));
         }
     }
     queue.sort();
@@ -98,17 +99,18 @@ impl Outdated {
 }
 
 impl Run<'_> {
-    /// The outdated workloads as they are now.
-    fn find(&mut self) -> Result<Vec<Outdated>, CliError> {
-        let changed = Client::new(self.paths, Deadline::Admin).changes()?;
+    /// The outdated ones of these workloads as they are now. systemd is asked about no other.
+    fn find(&mut self, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<Outdated>, CliError> {
+        let mut changed = Client::new(self.paths, Deadline::Admin).changes()?;
+        changed.retain(|workload| is_wanted(&workload.name));
         let found = find(self.paths, changed);
-        self.unknown = found.unknown;
+        self.unknown.extend(found.unknown);
         Ok(found.outdated)
     }
 
     /// Brings the units of a workload up to date, if that is still to be done.
     fn apply(&mut self, name: &str) -> Result<(), CliError> {
-        let Some(outdated) = self.find()?.into_iter().find(|one| one.workload.name == name) else {
+        let Some(outdated) = self.find(|one| one == name)?.pop() else {
             return Ok(());
         };
         let has_failed = self.applied.iter().any(|one| one.outcome == Outcome::Failed);
@@ -201,10 +203,11 @@ impl Outdated {
         let Self { workload, manager, .. } = self;
         let outcome = if self.action() == OnChange::Reload {
             let render = format!("psi-render@{}.service", workload.name);
+            let begun = boot_ms().map_err(|error| error.to_string())?;
             // Not a restart: systemd would restart with it what requires it.
             manager.call(&["reload-or-restart", "--", &render])?;
             manager.call(&["reload", "--", &unit.name])?;
-            reloads(paths).note(&workload.name)?;
+            reloads(paths).note(&unit.name, begun)?;
             Outcome::Reloaded
         } else {
             manager.call(&["try-restart", "--", &unit.name])?;

@@ -67,13 +67,14 @@ fn find(paths: &Paths, changed: Vec<ChangedWorkload>) -> Changes {
         let name = workload.name.as_str();
         let units = check::workload(name).map_err(|error| error.to_string()).and_then(|()| {
             let manager = SystemdManager::of(&workload, scope)?;
-            let units = manager.running(name)?;
+            let is_done = has_new_values(&workload, &manager);
+            let units = if is_done { Vec::new() } else { manager.running(name)? };
             Ok((manager, units))
         });
         match units {
             Ok((manager, units)) => {
-                let reloaded = reloads.last(name);
                 let outdated = |unit: RunningUnit| {
+                    let reloaded = reloads.last(&unit.name);
                     outdated(&unit.reloaded_at(reloaded), &workload.secrets, &manager)
                 };
                 let units: Vec<_> = units.into_iter().filter_map(outdated).collect();
@@ -85,6 +86,14 @@ fn find(paths: &Paths, changed: Vec<ChangedWorkload>) -> Changes {
         }
     }
     found
+}
+
+/// Whether the workload's unit looked up each secret that changed, so that systemd need not be asked: each question to a
+/// user's manager opens a login session of the user. A template may have other instances.
+fn has_new_values(workload: &ChangedWorkload, manager: &SystemdManager) -> bool {
+    let in_trail = manager.in_trail(&format!("{}.service", workload.name));
+    !workload.name.ends_with('@')
+        && workload.secrets.iter().all(|secret| secret.used_by.contains(&in_trail))
 }
 
 /// A unit with the secrets that changed after it began to start, unless it looked them up since.
@@ -182,6 +191,19 @@ mod tests {
         let secrets =
             [secret("a", 99, &[]), secret("b", 300, &["db.service"]), secret("c", 200, &[])];
         assert_eq!(names(&secrets), Some(("b c".into(), 301)));
+    }
+
+    #[test]
+    fn systemd_is_asked_until_the_unit_has_looked_up_each_secret() {
+        let is_done = |name: &str, by: &[&str]| {
+            let secrets = vec![secret("a", 200, &["web.service"]), secret("b", 200, by)];
+            let workload = ChangedWorkload { name: name.into(), secrets, ..Default::default() };
+            has_new_values(&workload, &SystemdManager::System)
+        };
+        assert!(is_done("web", &["other.service", "web.service"]));
+        assert!(!is_done("web", &["other.service"]));
+        assert!(!is_done("web", &[]));
+        assert!(!is_done("web@", &["web@.service"]), "of which instance?");
     }
 
     #[test]

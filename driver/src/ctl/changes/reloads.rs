@@ -1,12 +1,11 @@
-//! When the units of a workload were last reloaded with new files: systemd does not say. A file for each workload, with
-//! the milliseconds on the boot clock, in a directory that ends with the boot.
+//! When units were last reloaded with new files: systemd does not say. A file for each unit, with the milliseconds on the
+//! boot clock, in a directory that ends with the boot.
 
 use std::fs;
 use std::path::PathBuf;
 
 use psi_common::Paths;
 
-use super::units::boot_ms;
 use crate::ctl::files;
 
 /// The times of reloads.
@@ -18,15 +17,15 @@ pub(super) fn reloads(paths: &Paths) -> Reloads {
 }
 
 impl Reloads {
-    /// When a workload's units were last reloaded.
-    pub(super) fn last(&self, workload: &str) -> Option<u64> {
-        fs::read_to_string(self.0.join(workload)).ok()?.trim_end().parse().ok()
+    /// When the last reload of a unit began.
+    pub(super) fn last(&self, unit: &str) -> Option<u64> {
+        fs::read_to_string(self.0.join(unit)).ok()?.trim_end().parse().ok()
     }
 
-    /// Notes that they were reloaded now.
-    pub(super) fn note(&self, workload: &str) -> Result<(), String> {
-        let path = self.0.join(workload);
-        let written = boot_ms().and_then(|now| files::replace(&path, &format!("{now}\n")));
+    /// Notes a reload. Its files may be older than a value that psid saw after it began.
+    pub(super) fn note(&self, unit: &str, begun_boot_ms: u64) -> Result<(), String> {
+        let path = self.0.join(unit);
+        let written = files::replace(&path, &format!("{begun_boot_ms}\n"));
         written.map_err(|error| format!("{}: {error}", path.display()))
     }
 }
