@@ -20,7 +20,11 @@ fn render_writes_whole_private_files_only_on_change() {
     };
     let outcome = render(&[]);
     assert_eq!(outcome.code, 1, "something was left out: {}", outcome.stderr);
-    assert!(outcome.stderr.contains("the key '../x' cannot be a file name"), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("the key '../x' cannot be the name of a file here"),
+        "{}",
+        outcome.stderr
+    );
     assert_eq!(names(&directory), ["A", "GOES", "a b", "tls.pem"]);
     assert_eq!(fs::read(directory.join("A")).unwrap(), b"1\n");
     assert_eq!(fs::read(directory.join("tls.pem")).unwrap(), b"a\0b");

@@ -39,6 +39,11 @@ impl Entries {
         }
     }
 
+    /// Removes an entry that a later one replaces by a value that is not known.
+    pub(super) fn remove(&mut self, key: &str) {
+        self.list.retain(|entry| entry.key != key);
+    }
+
     /// Adds a warning that an entry of a source is not imported.
     pub(super) fn leave_out(&mut self, what: String) {
         self.is_incomplete = true;

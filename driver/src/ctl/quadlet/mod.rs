@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use psi_common::Problem;
 
 pub(crate) use search::{below, directories};
-pub(crate) use syntax::{Dialect, SyntaxError, UnitFile, expanded, words};
+pub(crate) use syntax::{Dialect, UnitFile, expanded, words};
 
 const CONTAINER: &str = "Container";
 const SUFFIX: &str = ".container";
@@ -181,6 +181,15 @@ impl SecretUse {
         }
         let name = name.filter(|name| !name.is_empty())?;
         Some(Self { name: name.to_owned(), is_variable })
+    }
+}
+
+/// The drop-ins of a unit that are in its own directory, in quadlet's order.
+pub(crate) fn drop_ins_beside(unit: &Path) -> Vec<PathBuf> {
+    let name = unit.file_name().and_then(|name| name.to_str());
+    match (name.and_then(|name| name.strip_suffix(SUFFIX)), unit.parent()) {
+        (Some(stem), Some(directory)) => drop_ins(stem, &[directory.to_owned()]),
+        _ => Vec::new(),
     }
 }
 

@@ -49,6 +49,11 @@ impl DropIn {
         Self { path, present }
     }
 
+    /// Whether psi wrote a file of this text.
+    pub(in crate::ctl) fn is_written_by_psi(text: &[u8]) -> bool {
+        text.starts_with(MARK.as_bytes())
+    }
+
     /// The drop-ins that psi wrote, by workload.
     pub(in crate::ctl) fn all_written_by_psi(quadlets: &Path) -> BTreeMap<String, Self> {
         let directories = fs::read_dir(quadlets).into_iter().flatten().flatten();
