@@ -5,7 +5,7 @@ use std::fs;
 use super::Tree;
 use psi_harness::repository;
 
-const FILES: [&str; 40] = [
+const FILES: [&str; 41] = [
     "0640 /etc/psi/config.toml",
     "0755 /usr/bin/psi-driver",
     "0755 /usr/bin/psictl",
@@ -20,6 +20,7 @@ const FILES: [&str; 40] = [
     "0644 /usr/lib/systemd/system/psid.socket",
     "0644 /usr/lib/systemd/user/psi-apply-changes.path",
     "0644 /usr/lib/systemd/user/psi-apply-changes.service",
+    "0644 /usr/lib/systemd/user/psi-render@.service",
     "0644 /usr/lib/systemd/user/psid.service",
     "0644 /usr/lib/systemd/user/psid.socket",
     "0644 /usr/lib/sysusers.d/psi.conf",
@@ -159,5 +160,5 @@ fn install_writes_the_prefix_into_every_program_path() {
         assert!(!text.contains("/usr/bin/psi"), "{path}");
         named += text.matches("/usr/local/bin/psi").count();
     }
-    assert_eq!(named, 11, "seven commands of units, and four of podman's");
+    assert_eq!(named, 13, "nine commands of units, and four of podman's");
 }

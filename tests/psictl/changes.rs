@@ -5,22 +5,26 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use psi_harness::{Config, FakeInfisical, Instance, Outcome, Psid, eventually, run};
+use psi_harness::{Config, FakeInfisical, Instance, Outcome, Psid, eventually, program, run};
 use serde_json::{Value, json};
 
 /// A `systemctl` whose units are the files of a directory, with the microseconds at which they began to start. A unit
-/// with a file `NAME.fails` does not come back from a restart; the file `render` is what psi-render@ runs.
+/// with a file `NAME.fails` does not come back from a restart, and is not reloaded. psi-render@.service renders into
+/// `files`, then runs the file `render`; a service that is reloaded copies what was rendered.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 cd "$UNITS" || exit 1
 case $1 in
 show)
-    for unit in "$@"; do :; done
-    if [ "$3" = --value ]; then
-        if [ -e "$unit" ]; then echo active; else echo failed; fi
+    shift
+    [ "$2" = --value ] && value=1
+    until [ "$1" = -- ]; do shift; done
+    shift
+    if [ "${value-}" ]; then
+        if [ -e "$1" ]; then echo active; else echo failed; fi
         exit
     fi
-    echo "$unit" >>shown
-    for file in $unit; do
+    echo "$@" >>shown
+    for file in $*; do
         [ -e "$file" ] || continue
         printf 'Id=%s\nActiveState=active\n' "$file"
         printf 'InactiveExitTimestampMonotonic=%s\nSourcePath=/q/x.container\n\n' "$(cat "$file")"
@@ -29,8 +33,16 @@ try-restart)
     echo "$3" >>restarts
     if [ -e "$3.fails" ]; then rm "$3"; echo "Job for $3 failed." >&2; exit 1; fi
     "$0" now >"$3" ;;
-reload-or-restart) [ ! -e render ] || . ./render ;;
-reload) echo "$3" >>reloads ;;
+reload | reload-or-restart)
+    echo "$1 $3" >>restarts
+    if [ -e "$3.fails" ]; then echo "Job for $3 failed." >&2; exit 1; fi
+    case $3 in
+    psi-render@*)
+        workload=${3#psi-render@}
+        "$DRIVER" render --force --workload "${workload%.service}" "$UNITS/files" >&2 || exit 1
+        [ ! -e render ] || . ./render ;;
+    *) cp files/K "$3.K" ;;
+    esac ;;
 now) python3 -c 'import time; print(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)' ;;
 esac
 "#;
@@ -101,6 +113,7 @@ impl Fleet {
     fn psictl(&self, args: &[&str]) -> Outcome {
         let path = format!("{}:{}", self.bin().display(), std::env::var("PATH").unwrap());
         let call = self.instance.driver(args).env("PATH", path).env("UNITS", self.units());
+        let call = call.env("DRIVER", program("psi-driver"));
         call.through_shell(
             "exec unshare --mount sh -euc 'mkdir -p /run/systemd && mount -t tmpfs none /run/systemd && \
              mkdir /run/systemd/system && exec \"$@\"' sh \"$@\"",
@@ -310,5 +323,45 @@ fn value_that_changes_during_a_reload_is_applied_by_another_one() {
     assert_eq!(fleet.outdated(), ["conf.service"]);
     assert_eq!(fleet.apply(&[]), all(&["conf.service"], "reloaded"));
     assert_eq!(fleet.outdated(), [""; 0]);
-    assert_eq!(fleet.units_in("reloads"), ["conf.service"; 2]);
+    let read = fs::read_to_string(fleet.units().join("conf.service.K")).unwrap();
+    assert_eq!((read.as_str(), fleet.restarts().len()), ("three", 4));
+}
+
+/// `psi-render@.service` first, then the service that reads its files.
+#[test]
+fn reload_follows_the_rendered_files_and_does_not_happen_without_them() {
+    const RENDER: &str = "psi-render@web.service";
+    let fleet = Fleet::of(&["web"], "on_change = \"reload\"\non_change_jitter = \"0s\"");
+    fleet.start_unit(RENDER);
+    fleet.change("web", "two");
+    fleet.await_marks(&["web"]);
+    assert_eq!(fleet.outdated(), [RENDER, "web.service"]);
+    fs::write(fleet.units().join(format!("{RENDER}.fails")), "").unwrap();
+    let outcomes = |args: &[&str]| -> (i32, Vec<String>) {
+        let (code, units) = fleet.apply(args);
+        (code, units.iter().map(|(unit, what)| format!("{unit} {what}")).collect())
+    };
+    let failed = (1, vec![format!("{RENDER} failed"), "web.service not-tried".to_owned()]);
+    assert_eq!(outcomes(&["--marked"]), failed);
+    assert_eq!(fleet.restarts(), [format!("reload-or-restart {RENDER}")]);
+    assert_eq!(fleet.outdated(), [RENDER, "web.service"], "the state is shown");
+    fs::remove_file(fleet.units().join(format!("{RENDER}.fails"))).unwrap();
+    let both = (0, vec![format!("{RENDER} reloaded"), "web.service reloaded".to_owned()]);
+    assert_eq!(outcomes(&[]), both);
+    let read = || fs::read_to_string(fleet.units().join("web.service.K")).unwrap();
+    assert_eq!(read(), "two");
+    assert_eq!((fleet.outdated(), outcomes(&[])), (vec![], (0, vec![])));
+    // A service that is not reloaded has the older value, though its files are new.
+    fleet.change("web", "three");
+    fs::write(fleet.units().join("web.service.fails"), "").unwrap();
+    assert_eq!(outcomes(&[]).1[1], "web.service failed");
+    assert_eq!((fleet.outdated(), read()), (vec!["web.service".to_owned()], "two".to_owned()));
+    fs::remove_file(fleet.units().join("web.service.fails")).unwrap();
+    assert_eq!(outcomes(&[]), (0, vec!["web.service reloaded".to_owned()]));
+    assert_eq!(read(), "three");
+    // A service that began after the change, with the files of before.
+    fleet.change("web", "four");
+    fleet.start_unit("web.service");
+    assert_eq!(fleet.outdated(), [RENDER, "web.service"]);
+    assert_eq!((outcomes(&[]), read()), (both, "four".to_owned()));
 }

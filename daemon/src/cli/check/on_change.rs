@@ -1,11 +1,14 @@
 //! `on_change = "reload"` where a reload would change nothing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use psi_common::Problem;
+use psi_common::{Problem, passwd};
 
 use crate::config::Config;
-use crate::provider::upstream::{ChangeAction, Workload};
+use crate::provider::upstream::{ChangeAction, Workload, WorkloadUser};
+
+/// Where quadlets are below a user's home.
+const OF_USER: &str = ".config/containers/systemd";
 
 /// The workloads that are to be reloaded and whose secrets come by podman: it reads them when it creates a container, so
 /// only a restart renews them. What psi-render@.service delivers is rendered again.
@@ -15,22 +18,35 @@ pub(super) fn problems(config: &Config, quadlets: &Path) -> Vec<Problem> {
         .iter()
         .filter(|(_, workload)| workload.on_change.action == ChangeAction::Reload);
     let problem = |(name, workload): (&String, &Workload)| {
-        let remedy = format!("put on_change = \"restart\" into [workloads.\"{name}\"]");
-        let of_user = workload.user.as_ref().map(|user| {
-            format!("workload {name} of user {user}: psi-render@.service, which a reload is for, is root's")
-        });
-        let quadlet = quadlets.join(format!("{name}.container"));
-        let of_podman = || {
-            quadlet.exists().then(|| {
-                format!(
-                    "workload {name}: a reload renews no secret of a container, and {} is one",
-                    quadlet.display()
-                )
-            })
+        let of_podman = quadlet(name, workload.user.as_ref(), quadlets);
+        let why = match of_podman {
+            Some(quadlet) => format!(
+                "a reload renews no secret of a container, and {} is one",
+                quadlet.display()
+            ),
+            None if workload.kube => {
+                "a reload renews no secret of a pod, and kube = true is for `podman kube play`"
+                    .into()
+            }
+            None => return None,
         };
-        Some(Problem::new(of_user.or_else(of_podman)?, remedy))
+        let remedy = format!("put on_change = \"restart\" into [workloads.\"{name}\"]");
+        Some(Problem::new(format!("workload {name}: {why}"), remedy))
     };
     reloaded.filter_map(problem).collect()
+}
+
+/// The quadlet of a workload, in its user's directory.
+fn quadlet(name: &str, user: Option<&WorkloadUser>, own: &Path) -> Option<PathBuf> {
+    let directory = match user.map(ToString::to_string) {
+        None => own.to_owned(),
+        Some(user) => {
+            let is_it = |one: &passwd::User| one.name == user || one.uid.to_string() == user;
+            passwd::users().ok()?.into_iter().find(is_it)?.home.join(OF_USER)
+        }
+    };
+    let kinds = ["container", "kube"].map(|kind| directory.join(format!("{name}.{kind}")));
+    kinds.into_iter().find(|path| path.exists())
 }
 
 #[cfg(test)]
@@ -47,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn reload_is_refused_for_a_container_and_for_a_user() {
+    fn reload_is_refused_for_a_container_and_for_a_pod() {
         let quadlets = tempfile::tempdir().unwrap();
         let reload = config("on_change = \"reload\"");
         assert!(problems(&reload, quadlets.path()).is_empty());
@@ -59,7 +75,14 @@ mod tests {
         );
         assert!(found.ends_with("put on_change = \"restart\" into [workloads.\"web\"]"), "{found}");
         assert!(problems(&config("on_change = \"restart\""), quadlets.path()).is_empty());
-        let of_user = config("user = \"anna\"\non_change = \"reload\"");
-        assert_eq!(problems(&of_user, Path::new("/none")).len(), 1);
+        std::fs::rename(quadlets.path().join("web.container"), quadlets.path().join("web.kube"))
+            .unwrap();
+        assert!(problems(&reload, quadlets.path())[0].to_string().contains("/web.kube is one"));
+        let none = Path::new("/none");
+        let pod = problems(&config("kube = true\non_change = \"reload\""), none);
+        assert!(pod[0].to_string().contains("renews no secret of a pod"));
+        // psi-render@.service is a unit of users' managers too, whose quadlets are others.
+        let of_user = config("user = \"nobody\"\non_change = \"reload\"");
+        assert!(problems(&of_user, quadlets.path()).is_empty());
     }
 }

@@ -15,7 +15,7 @@ use psi_proto::v1::OnChange;
 use serde::Serialize;
 
 use super::reloads::reloads;
-use super::units::boot_ms;
+use super::units::{boot_ms, render_unit};
 use super::{Outdated, OutdatedUnit, find, secrets_in_words};
 use crate::client::{Client, Deadline, wait};
 use crate::ctl::args::ApplyChangesOptions;
@@ -200,14 +200,9 @@ struct Report<'a> {
 
 impl Outdated {
     fn bring_up_to_date(&self, unit: &OutdatedUnit, paths: &Paths) -> Result<Outcome, String> {
-        let Self { workload, manager, .. } = self;
+        let manager = &self.manager;
         let outcome = if self.action() == OnChange::Reload {
-            let render = format!("psi-render@{}.service", workload.name);
-            let begun = boot_ms().map_err(|error| error.to_string())?;
-            // Not a restart: systemd would restart with it what requires it.
-            manager.call(&["reload-or-restart", "--", &render])?;
-            manager.call(&["reload", "--", &unit.name])?;
-            reloads(paths).note(&unit.name, begun)?;
+            self.reload(unit, paths)?;
             Outcome::Reloaded
         } else {
             manager.call(&["try-restart", "--", &unit.name])?;
@@ -220,6 +215,21 @@ impl Outdated {
         .map_err(|why: String| {
             format!("{why}; see `{}`", manager.command(&format!("status {}", unit.name)))
         })
+    }
+
+    /// Renders the files, unless that was done as a unit of its own, and reloads the service.
+    fn reload(&self, unit: &OutdatedUnit, paths: &Paths) -> Result<(), String> {
+        // What changes meanwhile is rendered again.
+        let begun = boot_ms().map_err(|error| error.to_string())?;
+        let render = render_unit(&self.workload.name);
+        if unit.name == render || self.units.iter().all(|one| one.name != render) {
+            // Not a restart: systemd would restart with it what requires it.
+            self.manager.call(&["reload-or-restart", "--", &render])?;
+        }
+        if unit.name != render {
+            self.manager.call(&["reload", "--", &unit.name])?;
+        }
+        reloads(paths).note(&self.manager, &unit.name, begun)
     }
 }
 

@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::wording::{ago, counted, named};
 use crate::client::{Client, Deadline};
 use reloads::reloads;
-use units::{RunningUnit, SystemdManager};
+use units::{RunningUnit, SystemdManager, render_unit};
 
 /// The names in one line; more are counted.
 const MAX_NAMES: usize = 5;
@@ -26,7 +26,7 @@ const MAX_NAMES: usize = 5;
 pub(super) struct Outdated {
     pub(super) workload: ChangedWorkload,
     manager: SystemdManager,
-    /// By name.
+    /// The one that renders the files of the others first.
     pub(super) units: Vec<OutdatedUnit>,
 }
 
@@ -68,16 +68,14 @@ fn find(paths: &Paths, changed: Vec<ChangedWorkload>) -> Changes {
         let units = check::workload(name).map_err(|error| error.to_string()).and_then(|()| {
             let manager = SystemdManager::of(&workload, scope)?;
             let is_done = has_new_values(&workload, &manager);
-            let units = if is_done { Vec::new() } else { manager.running(name)? };
+            let units = if is_done { Vec::new() } else { manager.running(&workload)? };
             Ok((manager, units))
         });
         match units {
             Ok((manager, units)) => {
-                let outdated = |unit: RunningUnit| {
-                    let reloaded = reloads.last(&unit.name);
-                    outdated(&unit.reloaded_at(reloaded), &workload.secrets, &manager)
-                };
-                let units: Vec<_> = units.into_iter().filter_map(outdated).collect();
+                let units = reloads.last_reads(units, &manager, &render_unit(name)).into_iter();
+                let units: Vec<_> =
+                    units.filter_map(|unit| outdated(&unit, &workload.secrets, &manager)).collect();
                 if !units.is_empty() {
                     found.outdated.push(Outdated { workload, manager, units });
                 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 use psi_common::{Scope, check, passwd};
-use psi_proto::v1::ChangedWorkload;
+use psi_proto::v1::{ChangedWorkload, OnChange};
 
 use crate::ctl::systemctl;
 
@@ -94,16 +94,22 @@ impl SystemdManager {
             }
     }
 
-    /// The running units of a workload; each instance of a template.
-    pub(super) fn running(&self, workload: &str) -> Result<Vec<RunningUnit>, String> {
+    /// The running units of a workload: each instance of a template, and the one that renders its files if it is reloaded.
+    pub(super) fn running(&self, workload: &ChangedWorkload) -> Result<Vec<RunningUnit>, String> {
         if !self.is_there() {
             return Ok(Vec::new());
         }
-        let pattern = match workload.ends_with('@') {
-            true => format!("{workload}*.service"),
-            false => format!("{workload}.service"),
+        let name = &workload.name;
+        let pattern = match name.ends_with('@') {
+            true => format!("{name}*.service"),
+            false => format!("{name}.service"),
         };
-        let shown = self.call(&["show", PROPERTIES, "--", &pattern])?;
+        let render = render_unit(name);
+        let mut args = vec!["show", PROPERTIES, "--", &pattern];
+        if workload.on_change() == OnChange::Reload {
+            args.push(&render);
+        }
+        let shown = self.call(&args)?;
         Ok(parse(&shown, suspended()?))
     }
 
@@ -120,6 +126,11 @@ impl RunningUnit {
         let began_boot_ms = self.began_boot_ms.max(boot_ms.unwrap_or_default());
         Self { began_boot_ms, ..self }
     }
+}
+
+/// The unit that renders a workload's files.
+pub(super) fn render_unit(workload: &str) -> String {
+    format!("psi-render@{workload}.service")
 }
 
 /// The present time on the boot clock, in milliseconds.
