@@ -760,7 +760,7 @@ pub struct LoginProblem {
     #[prost(bool, tag = "3")]
     pub try_later: bool,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PlanRequest {
     /// Pull the sources first. Without it, the plan comes from the cache.
     #[prost(bool, tag = "1")]
@@ -768,6 +768,9 @@ pub struct PlanRequest {
     /// The caller sets up what the plan lists: the trail records that. Not for a dry run.
     #[prost(bool, tag = "2")]
     pub setup: bool,
+    /// Pull the sources of this provider only; empty: of each.
+    #[prost(string, tag = "3")]
+    pub provider: ::prost::alloc::string::String,
 }
 /// An event of a plan.
 #[derive(Clone, PartialEq, ::prost::Message)]

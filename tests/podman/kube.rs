@@ -4,17 +4,23 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use psi_harness::{Host, IMAGE, Podman, one_line, reference, workload};
+use psi_harness::{Host, IMAGE, Podman, one_line, program, reference, workload};
 
 use crate::containers_conf::{Layout, UnpackedPodman};
 
-/// psi's document of `/psi/document`, and podman's own config for a pod without a network.
-const CONFIG: &str = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\nnetns = \"none\"\n\
-                      log_driver = \"none\"\ncgroups = \"disabled\"\n[engine]\ncgroup_manager = \"cgroupfs\"\n\
-                      events_logger = \"none\"\nruntime = \"crun\"\nlock_type = \"file\"\n\
-                      infra_image = \"localhost/bb:1\"\n[secrets]\ndriver = \"shell\"\n[secrets.opts]\n\
-                      lookup = \"exec /bin/sh /psi/lookup\"\nstore = \"exec /bin/sh -c :\"\n\
-                      delete = \"exec /bin/sh -c :\"\nlist = \"exec /bin/sh -c :\"\n";
+/// Podman's own config for a pod without a network, with psi-driver by the path at which the host of an unpacked podman
+/// has it.
+fn config() -> String {
+    let driver = program("psi-driver");
+    let command = |verb: &str| format!("{verb} = \"exec /host{} {verb}\"\n", driver.display());
+    let commands: String = ["lookup", "store", "delete", "list"].map(command).concat();
+    format!(
+        "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\nnetns = \"none\"\n\
+         log_driver = \"none\"\ncgroups = \"disabled\"\n[engine]\ncgroup_manager = \"cgroupfs\"\n\
+         events_logger = \"none\"\nruntime = \"crun\"\nlock_type = \"file\"\ninfra_image = \"{IMAGE}\"\n\
+         [secrets]\ndriver = \"shell\"\n[secrets.opts]\n{commands}"
+    )
+}
 
 /// A pod that writes what it has of the secret `myapp` below `out`.
 fn pod(out: &Path, variables: bool) -> String {
@@ -78,7 +84,7 @@ fn document_holds_all_secrets_of_the_workload() {
     assert!(secrets.to_string().contains("psi workload=myapp"), "{secrets}");
 }
 
-/// Variables by podman ≥ 4.4: before, it takes JSON alone for them. Volumes by each.
+/// Before 4.4, podman takes JSON alone for variables, and leaves the base64 of files as it is.
 #[test]
 fn kube_play_takes_the_document() {
     let host = host();
@@ -96,38 +102,42 @@ fn kube_play_takes_the_document() {
     };
     host.podman.infra_image();
     let outcome = play(true);
+    let read = |name: &str| std::fs::read_to_string(out.path().join(name)).unwrap();
+    let warning = "kube = true has no effect with podman ";
+    let warned = host.setup(&["--dry-run"]).run().stdout_text().contains(warning);
     if host.podman.is_before(4, 4) {
         assert!(outcome.stderr.contains("secret myapp is not valid JSON"), "{}", outcome.stderr);
-        assert_eq!(play(false).code, 0);
-    } else {
-        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        assert_eq!((play(false).code, warned), (0, true));
+        assert_eq!(read("RENAMED"), "cG9zdGdyZXM=");
+        return;
     }
-    assert_eq!(std::fs::read(out.path().join("tls.pem")).unwrap(), "line\r\n\u{e4}\n".as_bytes());
-    assert_eq!(std::fs::read(out.path().join("RENAMED")).unwrap(), b"postgres");
+    assert_eq!((outcome.code, warned), (0, false), "{}", outcome.stderr);
+    assert_eq!((read("tls.pem"), read("RENAMED")), ("line\r\n\u{e4}\n".into(), "postgres".into()));
+    assert_eq!(read("variables"), "hunter2,hunter2,postgres");
 }
 
+/// With psi-driver as podman's driver.
 #[test]
 fn kube_play_of_each_unpacked_podman_takes_the_document() {
     let host = host();
     host.set_up(&[]);
-    let lookup = "while IFS= read -r line; do printf '%s\\n' \"$line\"; done </psi/document\n";
     let layout = Layout::of(&[
-        ("/etc/containers/containers.conf", CONFIG),
+        ("/etc/containers/containers.conf", &config()),
         ("/etc/containers/policy.json", "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}"),
         (
             "/etc/containers/storage.conf",
             "[storage]\ndriver = \"vfs\"\ngraphroot = \"/var/lib/containers/storage\"\n\
              runroot = \"/run/containers/storage\"\n",
         ),
-        ("/psi/lookup", lookup),
-        ("/psi/document", &document(&host)),
         ("/psi/pod.yaml", &pod(Path::new("/out"), true)),
         ("/var/tmp/empty", ""),
     ]);
-    let layout = layout.with("/psi/image.tar", Podman::image());
+    let socket = format!("/host{}", host.instance.socket().display());
+    let layout =
+        layout.with("/psi/image.tar", Podman::image()).with_variable("PSI_SOCKET", &socket);
     let script = format!(
         "podman import -q /psi/image.tar --change 'CMD [\"/bin/sleep\", \"1000\"]' {IMAGE} >/out/log 2>&1 &&
-         printf x | podman secret create myapp - >>/out/log 2>&1 &&
+         printf '{{\"provider\":\"psi\",\"workload\":\"myapp\"}}' | podman secret create myapp - >>/out/log 2>&1 &&
          podman kube play /psi/pod.yaml >>/out/log 2>&1 && podman wait pod-c >>/out/log 2>&1
          podman pod rm -fa -t 0 >>/out/log 2>&1 || :"
     );
@@ -248,5 +258,5 @@ fn document_of_a_pod_that_replaced_a_secret_is_found_and_not_migrated() {
 
 fn psi_driver() -> &'static str {
     static PATH: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    PATH.get_or_init(|| psi_harness::program("psi-driver").display().to_string())
+    PATH.get_or_init(|| program("psi-driver").display().to_string())
 }

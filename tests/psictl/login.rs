@@ -62,6 +62,25 @@ fn check_online_lists_each_source_and_logs_in_once() {
 }
 
 #[test]
+fn check_online_names_the_selected_key_that_is_missing() {
+    let infisical = FakeInfisical::with(&secrets());
+    let instance = Instance::of(&infisical);
+    let mut config = Config::of(&infisical);
+    config.rest = "[workloads.app]\nprovider = \"infisical\"\nsecrets = [\n  { project = \"myproject\", path = \
+                   \"/myapp\", env = { DATABASE_URL = \"URL\", COPY = \"A\" } },\n  { project = \"myproject\", path = \
+                   \"/shared\", keys = [\"C\"] },\n]\n"
+        .into();
+    instance.configure(&config);
+    let (report, _) = report(&instance, 1, &[]);
+    let left_out = report["sources"][0]["left_out"].as_array().unwrap();
+    assert_eq!((left_out.len(), &left_out[0]["key"]), (1, &json!("URL")), "{report}");
+    let why = left_out[0]["why"].as_str().unwrap();
+    assert!(why.starts_with("myproject:/myapp has no key 'URL' that psid may read"), "{why}");
+    infisical.put("/myapp", "URL", "3");
+    assert_eq!(online(&instance, &[]).code, 0);
+}
+
+#[test]
 fn wrong_client_secret_costs_one_login_until_it_changes_or_retry() {
     let infisical = FakeInfisical::with(&secrets());
     let instance = configured(&infisical);

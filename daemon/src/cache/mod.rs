@@ -158,11 +158,11 @@ impl Cache {
         Snapshot { generation: 0, entries: entries.to_vec() }.sorted().entries
     }
 
-    /// An invalidated key of a scope that no listing has confirmed since.
-    pub fn invalidated_unconfirmed(&self, scope: &ListingScope) -> Option<CacheKey> {
+    /// An invalidated one of these keys that no listing has confirmed since.
+    pub fn invalidated_unconfirmed(&self, of: impl Fn(&CacheKey) -> bool) -> Option<CacheKey> {
         let state = self.state.read();
         let mut unconfirmed = state.invalidations.unconfirmed.iter();
-        unconfirmed.find(|key| scope.contains(key) && state.entries.get(key).is_none()).cloned()
+        unconfirmed.find(|key| of(key) && state.entries.get(key).is_none()).cloned()
     }
 
     /// The entry of a key, whatever its age.

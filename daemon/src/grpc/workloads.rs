@@ -28,7 +28,7 @@ use crate::model::clock;
 use crate::model::principal::Principal;
 use crate::model::reference::Reference;
 use crate::provider::upstream::WorkloadUser;
-use crate::refresh::Progress;
+use crate::refresh::{Progress, RefreshScope, SourceResult};
 use crate::registry::PodmanName;
 use crate::sys::tasks::caught;
 use crate::trail::{Event, TrailSubject};
@@ -58,17 +58,17 @@ impl WorkloadAdmin for Workloads {
         let limits = user_limits(&request);
         // A user's pulls are few; others take what is cached.
         let may_pull = |limits: Arc<UserLimits>| limits.check_refresh().is_ok();
-        let PlanRequest { pull, setup } = request.into_inner();
-        let pull = pull && limits.is_none_or(may_pull);
+        let mut request = request.into_inner();
+        request.pull = request.pull && limits.is_none_or(may_pull);
         let (events, stream) = mpsc::channel(16);
         let daemon = Arc::clone(&self.0);
         tokio::spawn(async move {
             // The caller must not take an incomplete plan for a complete one.
-            let planned = caught(send_plan(&*daemon, caller, pull, &events)).await;
+            let planned = caught(send_plan(&*daemon, caller, &request, &events)).await;
             let planned = planned
                 .map(drop)
                 .ok_or_else(|| Status::internal("the plan crashed; see `journalctl -u psid`"));
-            if setup {
+            if request.setup {
                 call.ended(Event::Setup, TrailSubject::None, &planned);
             }
             if let Err(crashed) = planned {
@@ -135,21 +135,31 @@ impl WorkloadAdmin for Workloads {
 async fn send_plan(
     daemon: &dyn Control,
     caller: Principal,
-    pull: bool,
+    request: &PlanRequest,
     events: &Sender,
 ) -> Result<(), mpsc::error::SendError<Result<PlanEvent, Status>>> {
     let now = clock::now();
     let service = daemon.service();
     service.wait_ready(now.mono + KEY_OPENS).await;
     let mut failed = BTreeMap::new();
-    if pull || workloads::has_uncached_source(service, caller) {
-        let mut progress = daemon.start_refresh(scope_of(caller), now);
+    if request.pull || workloads::has_uncached_source(service, caller) {
+        let scope = match scope_of(caller) {
+            RefreshScope::All if !request.provider.is_empty() => {
+                RefreshScope::OfProvider(request.provider.clone())
+            }
+            scope => scope,
+        };
+        let mut progress = daemon.start_refresh(scope, now);
         let visible = VisibleSources::of(daemon, caller);
+        // The refresh may have joined one of all providers.
+        let is_asked = |one: &&SourceResult| {
+            visible.has(&one.source) && [&one.provider, ""].contains(&request.provider.as_str())
+        };
         let mut sent = 0;
         loop {
             let Progress { sources, done, ended } = progress.borrow_and_update().clone();
             let sources = visible.count(sources);
-            for result in done[sent..].iter().filter(|result| visible.has(&result.source)) {
+            for result in done[sent..].iter().filter(is_asked) {
                 if let Err(why) = &result.result {
                     failed.insert(result.source.clone(), why.clone());
                 }

@@ -10,7 +10,7 @@ use crate::cache::{CacheLookup, Entry};
 use crate::model::clock::{BootInstant, Now, Timestamp};
 use crate::model::reference::{CacheKey, Listing, ListingScope};
 use crate::provider::circuit_breaker::Caller;
-use crate::provider::upstream::{CallError, Route, Upstream};
+use crate::provider::upstream::{CallError, Route, Upstream, WorkloadSource};
 use crate::provider::{InvalidReference, Listed, ProviderError, Source};
 
 /// The values of a source.
@@ -116,11 +116,11 @@ impl Service {
         Ok(SourceContents { scope, values })
     }
 
-    /// What the cache lacks of a source: everything, an invalidated key, or a registered key that the provider has not
-    /// reported gone.
+    /// What the cache lacks of that which a workload takes of a source: everything, an invalidated key, or a registered key
+    /// that the provider has not reported gone.
     pub(crate) fn missing<'a>(
         &self,
-        contents: &SourceContents,
+        (source, contents): (&WorkloadSource, &SourceContents),
         registered: impl IntoIterator<Item = &'a CacheKey>,
         now: Now,
     ) -> Option<String> {
@@ -128,13 +128,14 @@ impl Service {
             return None;
         }
         let SourceContents { scope, values } = contents;
-        if values.is_empty() {
+        let is_taken = |key: &CacheKey| scope.contains(key) && source.takes(&key.key);
+        if !values.iter().any(|(key, _)| is_taken(key)) {
             return Some("everything".to_owned());
         }
         let is_missing = |key: &&CacheKey| {
-            scope.contains(key) && matches!(self.cache.get(key, now.boot), CacheLookup::Missing)
+            is_taken(key) && matches!(self.cache.get(key, now.boot), CacheLookup::Missing)
         };
-        let invalidated = self.cache.invalidated_unconfirmed(scope);
+        let invalidated = self.cache.invalidated_unconfirmed(is_taken);
         let missing = invalidated.or_else(|| registered.into_iter().find(is_missing).cloned());
         missing.map(|key| format!("the key {}", key.key.escape_debug()))
     }

@@ -11,27 +11,32 @@ use crate::model::reference::{CacheKey, Listing};
 
 /// The secrets of a directory to keep.
 pub(super) struct Siblings {
-    /// All of them, for a workload.
+    /// All of them, for a workload that selects none.
     all: bool,
-    registered: HashSet<CacheKey>,
+    /// Those that a workload selects, and registered ones.
+    named: HashSet<CacheKey>,
 }
 
 impl Service {
     /// The secrets beside one that a workload or a registration names.
     pub(super) fn siblings(&self, key: &CacheKey) -> Siblings {
         let upstreams = self.upstreams();
-        let mut sources = upstreams.workloads.values().flat_map(|workload| {
-            let upstream = upstreams.providers.get(&workload.provider);
-            workload
-                .sources
-                .iter()
-                .filter_map(move |source| upstream?.provider.scope_of(source).ok())
-        });
-        let all = sources.any(|scope| scope.contains(key));
         let is_beside =
             |other: &CacheKey| other.namespace == key.namespace && other.path == key.path;
         let others = self.references().map(|(_, _, other)| other);
-        Siblings { all, registered: others.filter(is_beside).collect() }
+        let mut siblings = Siblings { all: false, named: others.filter(is_beside).collect() };
+        for workload in upstreams.workloads.values() {
+            let Some(upstream) = upstreams.providers.get(&workload.provider) else { continue };
+            for source in &workload.sources {
+                let scope = upstream.provider.scope_of(source);
+                let Some(scope) = scope.ok().filter(|scope| scope.contains(key)) else { continue };
+                match source.selected_in(&scope) {
+                    Some(selected) => siblings.named.extend(selected),
+                    None => siblings.all = true,
+                }
+            }
+        }
+        siblings
     }
 }
 
@@ -44,7 +49,7 @@ impl Siblings {
         (began, now): (Now, Now),
         epoch: FetchEpoch,
     ) {
-        let wanted = |key: &CacheKey| self.all || self.registered.contains(key);
+        let wanted = |key: &CacheKey| self.all || self.named.contains(key);
         let options = ReconcileOptions { epoch, began, now, accept: false, wanted: &wanted };
         cache.reconcile(Listing { found: beside, ..Listing::default() }, &options);
     }

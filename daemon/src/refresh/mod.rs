@@ -7,6 +7,7 @@
 mod pull;
 mod schedule;
 mod scheduler;
+mod scope;
 mod targets;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -26,7 +27,9 @@ use crate::provider::upstream::CallError;
 use crate::sys::tasks::{Task, caught};
 use pull::{ByteBudget, PullOptions};
 use schedule::{FailureKind, PullFailure, RefreshSchedule, TargetKey};
-use targets::PullTarget;
+use targets::{PullTarget, WorkloadSecrets};
+
+pub(crate) use scope::RefreshScope;
 
 /// How long a value stays that is neither registered nor a workload's, since its last fetch: a script may look
 /// it up by reference.
@@ -61,30 +64,6 @@ pub(crate) struct RefreshInterval {
     pub max_jitter: Duration,
 }
 
-/// The scope of a refresh.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RefreshScope {
-    /// The sources that are due, if their circuit breakers allow it.
-    Due,
-    /// The sources of the workloads that name a user.
-    OfUser(u32),
-    /// Every source, for an admin.
-    All,
-    /// Every source, for an admin who accepts all removals.
-    AllAcceptingRemovals,
-}
-
-impl RefreshScope {
-    /// Whether a refresh of this scope is also one of `other`.
-    fn covers(self, other: Self) -> bool {
-        match self {
-            Self::AllAcceptingRemovals => true,
-            Self::All => other != Self::AllAcceptingRemovals,
-            Self::OfUser(_) | Self::Due => self == other,
-        }
-    }
-}
-
 /// The progress of a refresh.
 #[derive(Clone, Default)]
 pub struct Progress {
@@ -99,6 +78,8 @@ pub struct Progress {
 /// The result of one source.
 #[derive(Clone)]
 pub struct SourceResult {
+    /// Its provider.
+    pub provider: String,
     /// The source, for messages.
     pub source: String,
     /// What changed; `Err` is why it failed.
@@ -163,12 +144,10 @@ impl Refresher {
         if deleted.is_empty() {
             return;
         }
-        let workloads = targets::workload_scopes(&self.work.service);
+        let workloads = WorkloadSecrets::of(&self.work.service);
         let registered: HashSet<CacheKey> =
             self.work.service.references().map(|(_, _, key)| key).collect();
-        let is_named = |key: &CacheKey| {
-            registered.contains(key) || workloads.iter().any(|scope| scope.contains(key))
-        };
+        let is_named = |key: &CacheKey| registered.contains(key) || workloads.contains(key);
         self.work.service.cache().remove_unwanted(|key, _| !deleted.contains(key) || is_named(key));
     }
 
@@ -180,42 +159,45 @@ impl Refresher {
             .take()
             .filter(|(_, progress)| !progress.borrow().ended && progress.has_changed().is_ok());
         if let Some((present, progress)) = &under_way
-            && present.covers(scope)
+            && present.covers(&scope)
         {
             let progress = progress.clone();
             *running = under_way;
             return progress;
         }
         let (report, progress) = watch::channel(Progress::default());
-        *running = Some((scope, progress.clone()));
+        *running = Some((scope.clone(), progress.clone()));
         let work = Arc::clone(&self.work);
         tokio::spawn(async move {
             if let Some((_, mut before)) = under_way {
                 let _ = before.wait_for(|before| before.ended).await;
             }
-            work.run(scope, &report, now.advanced()).await;
+            work.run(&scope, &report, now.advanced()).await;
         });
         progress
     }
 }
 
 impl Work {
-    async fn run(&self, scope: RefreshScope, report: &watch::Sender<Progress>, started: Now) {
-        let (chosen, workloads) = self.choose(scope, started);
+    async fn run(&self, scope: &RefreshScope, report: &watch::Sender<Progress>, started: Now) {
+        let chosen = self.choose(scope, started);
         report.send_modify(|progress| progress.sources = chosen.len());
         let caller = match scope {
             RefreshScope::Due | RefreshScope::OfUser(_) => Caller::Routine,
-            RefreshScope::All | RefreshScope::AllAcceptingRemovals => Caller::Admin,
+            RefreshScope::OfProvider(_)
+            | RefreshScope::All
+            | RefreshScope::AllAcceptingRemovals => Caller::Admin,
         };
         let budget = ByteBudget::for_refresh();
         let options = PullOptions {
             caller,
-            accept: scope == RefreshScope::AllAcceptingRemovals,
+            accept: *scope == RefreshScope::AllAcceptingRemovals,
             budget: &budget,
         };
         if caller == Caller::Admin {
             let upstreams = self.service.upstreams();
-            upstreams.providers.values().for_each(|one| one.provider.clear_backoff(false));
+            let asked = upstreams.providers.values().filter(|one| scope.includes(one));
+            asked.for_each(|one| one.provider.clear_backoff(false));
         }
         // In an outage, one request to each provider, not one for each source.
         let mut out: HashMap<String, ProviderError> = HashMap::new();
@@ -226,7 +208,7 @@ impl Work {
             };
             if let Err(CallError::Answered(error) | CallError::NotAsked(error)) = &result
                 && error.is_host_wide()
-                && (scope == RefreshScope::Due || pull.upstream.is_out())
+                && (*scope == RefreshScope::Due || pull.upstream.is_out())
             {
                 out.insert(pull.upstream.name.clone(), error.clone());
             }
@@ -237,12 +219,13 @@ impl Work {
                     format!("not asked: {}", reason_not_asked(&pull, &error))
                 }
             });
-            let source = pull.name;
-            report.send_modify(|progress| progress.done.push(SourceResult { source, result }));
+            let (provider, source) = (pull.key.0, pull.name);
+            let done = SourceResult { provider, source, result };
+            report.send_modify(|progress| progress.done.push(done));
         }
         // A cycle without a due source is not reported.
-        if scope != RefreshScope::Due || !report.borrow().done.is_empty() {
-            self.end(&report.borrow().done, &workloads, started.advanced());
+        if *scope != RefreshScope::Due || !report.borrow().done.is_empty() {
+            self.end(&report.borrow().done, started.advanced());
         }
         report.send_modify(|progress| progress.ended = true);
     }
@@ -263,20 +246,21 @@ impl Work {
         })
     }
 
-    /// The targets of this refresh, and the scopes of workloads.
-    fn choose(&self, scope: RefreshScope, now: Now) -> (Vec<PullTarget>, Vec<ListingScope>) {
+    /// The targets of this refresh.
+    fn choose(&self, scope: &RefreshScope, now: Now) -> Vec<PullTarget> {
         let pulls = self.plan(now.boot);
-        let whole = pulls.iter().filter(|pull| pull.wanted.is_none());
-        let workloads = whole.map(|pull| pull.scope().clone()).collect();
         let mut chosen = match scope {
             RefreshScope::Due => self.due(pulls, now),
-            RefreshScope::OfUser(uid) => targets::of_user(&self.service, pulls, uid),
+            RefreshScope::OfUser(uid) => targets::of_user(&self.service, pulls, *uid),
+            RefreshScope::OfProvider(_) => {
+                pulls.into_iter().filter(|pull| scope.includes(&pull.upstream)).collect()
+            }
             RefreshScope::All | RefreshScope::AllAcceptingRemovals => pulls,
         };
         // The sort is stable: among equals, the order of the config.
         let schedule = self.schedule.lock();
         chosen.sort_by_key(|pull| schedule.rank(&pull.key));
-        (chosen, workloads)
+        chosen
     }
 
     /// All targets; the schedule is updated.
@@ -311,14 +295,14 @@ impl Work {
         }
     }
 
-    fn end(&self, done: &[SourceResult], workloads: &[ListingScope], now: Now) {
+    fn end(&self, done: &[SourceResult], now: Now) {
         let (failing, failing_scopes) = {
             let schedule = self.schedule.lock();
             (schedule.failing(), schedule.failing_scopes())
         };
         let counts = sum(done);
         let deleted = self.service.take_deleted(now.wall, Duration::ZERO);
-        drop_unwanted(&self.service, workloads, &failing_scopes, &deleted, now.boot);
+        drop_unwanted(&self.service, &failing_scopes, &deleted, now.boot);
         self.log_changes(&counts, &failing);
         let failed = failing.iter().map(|(source, failed)| format!("{source}: {}", failed.why));
         let summary = Summary { at: now.wall, counts, failed: failed.collect() };
@@ -370,12 +354,12 @@ fn sum(done: &[SourceResult]) -> Counts {
 /// project that is not configured: either may be a mistake.
 fn drop_unwanted(
     service: &Service,
-    workloads: &[ListingScope],
     failing: &[ListingScope],
     deleted: &HashSet<CacheKey>,
     now: BootInstant,
 ) {
     let registered: HashSet<CacheKey> = service.references().map(|(_, _, key)| key).collect();
+    let workloads = WorkloadSecrets::of(service);
     let upstreams = service.upstreams();
     let knows = |key: &CacheKey| {
         upstreams.providers.values().any(|upstream| upstream.provider.has_namespace(&key.namespace))
@@ -383,8 +367,7 @@ fn drop_unwanted(
     let is_suspended =
         |key: &CacheKey| failing.iter().any(|scope| scope.namespace == key.namespace);
     let wanted = |key: &CacheKey, fetched: BootInstant| {
-        let is_named =
-            registered.contains(key) || workloads.iter().any(|scope| scope.contains(key));
+        let is_named = registered.contains(key) || workloads.contains(key);
         // A deleted secret is no longer looked up; a script may look up one that was never registered.
         let is_spared = !deleted.contains(key)
             && (fetched.age(now) < UNWANTED_STAYS || is_suspended(key) || !knows(key));

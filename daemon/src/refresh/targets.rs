@@ -19,14 +19,41 @@ pub(super) struct PullTarget {
     pub(super) key: TargetKey,
     /// For messages.
     pub(super) name: String,
-    /// The wanted secrets; `None`: all of them, for a workload.
+    /// The wanted secrets; `None`: all of them, for a workload that selects none.
     pub(super) wanted: Option<HashSet<CacheKey>>,
+}
+
+/// The secrets that the workloads of the config take.
+#[derive(Default)]
+pub(super) struct WorkloadSecrets {
+    /// The sources of which a workload takes everything.
+    scopes: Vec<ListingScope>,
+    selected: HashSet<CacheKey>,
+}
+
+impl WorkloadSecrets {
+    /// Those of all workloads.
+    pub(super) fn of(service: &Service) -> Self {
+        let mut all = Self::default();
+        for pull in of_workloads(service) {
+            match pull.wanted {
+                Some(wanted) => all.selected.extend(wanted),
+                None => all.scopes.push(pull.key.1),
+            }
+        }
+        all
+    }
+
+    pub(super) fn contains(&self, key: &CacheKey) -> bool {
+        self.selected.contains(key) || self.scopes.iter().any(|scope| scope.contains(key))
+    }
 }
 
 /// All targets.
 pub(super) fn plan(service: &Service) -> Vec<PullTarget> {
     let mut pulls = of_workloads(service);
-    pulls.extend(of_registered(service, &pulls));
+    let others = of_registered(service, &mut pulls);
+    pulls.extend(others);
     pulls
 }
 
@@ -42,36 +69,38 @@ pub(super) fn of_user(service: &Service, targets: Vec<PullTarget>, uid: u32) -> 
     targets.into_iter().filter(|target| keys.contains(&target.key)).collect()
 }
 
-/// The scopes of all workloads' sources.
-pub(super) fn workload_scopes(service: &Service) -> Vec<ListingScope> {
-    of_workloads(service).into_iter().map(|pull| pull.key.1).collect()
-}
-
 fn of_workloads(service: &Service) -> Vec<PullTarget> {
     let upstreams = service.upstreams();
-    let mut pulls = Vec::new();
-    let mut seen = BTreeSet::new();
+    let mut pulls: Vec<PullTarget> = Vec::new();
+    let mut places: BTreeMap<TargetKey, usize> = BTreeMap::new();
     for workload in upstreams.workloads.values() {
         let Some(upstream) = upstreams.providers.get(&workload.provider) else { continue };
         for source in &workload.sources {
-            if let Ok(scope) = upstream.provider.scope_of(source)
-                && seen.insert((workload.provider.clone(), scope.clone()))
-            {
-                pulls.push(PullTarget::new(upstream, source.source.clone(), scope, None));
+            let Ok(scope) = upstream.provider.scope_of(source) else { continue };
+            let wanted = source.selected_in(&scope);
+            let place =
+                *places.entry((workload.provider.clone(), scope.clone())).or_insert(pulls.len());
+            match pulls.get_mut(place) {
+                Some(pull) => pull.widen(wanted),
+                None => pulls.push(PullTarget::new(upstream, source.source.clone(), scope, wanted)),
             }
         }
     }
     pulls
 }
 
-fn of_registered(service: &Service, workloads: &[PullTarget]) -> Vec<PullTarget> {
+/// The directories of registered references that no workload takes. A reference beside the selected keys of a workload is
+/// pulled with them.
+fn of_registered(service: &Service, workloads: &mut [PullTarget]) -> Vec<PullTarget> {
     let upstreams = service.upstreams();
     let mut directories: BTreeMap<(String, Source), HashSet<CacheKey>> = BTreeMap::new();
     for (_, reference, key) in service.references() {
-        let Some(project) = reference.member("project") else { continue };
-        if workloads.iter().any(|pull| pull.scope().contains(&key)) {
+        let mut around = workloads.iter_mut().filter(|pull| pull.scope().contains(&key)).peekable();
+        if around.peek().is_some() {
+            around.for_each(|pull| pull.widen(Some(HashSet::from([key.clone()]))));
             continue;
         }
+        let Some(project) = reference.member("project") else { continue };
         let source =
             Source { project: project.to_owned(), path: key.path.to_string(), recursive: false };
         directories.entry((reference.provider().to_owned(), source)).or_default().insert(key);
@@ -106,6 +135,15 @@ impl PullTarget {
             source,
             key: (upstream.name.clone(), scope),
             wanted,
+        }
+    }
+
+    /// Wants more secrets; `None`: all.
+    fn widen(&mut self, more: Option<HashSet<CacheKey>>) {
+        match (&mut self.wanted, more) {
+            (Some(wanted), Some(more)) => wanted.extend(more),
+            (wanted, None) => *wanted = None,
+            (None, Some(_)) => {}
         }
     }
 

@@ -177,12 +177,13 @@ impl WorkloadPlan {
             }
             match lister.service.contents(lister.upstream, &source, lister.now).await {
                 Ok(contents) => {
-                    let missing = lister.service.missing(&contents, lister.ids.keys(), lister.now);
+                    let of_source = (&source, &contents);
+                    let missing = lister.service.missing(of_source, lister.ids.keys(), lister.now);
                     if let Some(missing) = &missing {
                         self.missing
                             .get_or_insert_with(|| format!("{missing} of {}", source.source));
                     }
-                    let is_known = failed.is_none() && !lister.has_invalidated(&contents);
+                    let is_known = failed.is_none() && !lister.has_invalidated(of_source);
                     self.add(&source, &contents.nearest(), is_known, lister.ids);
                 }
                 Err(error) => {
@@ -297,9 +298,10 @@ struct Lister<'a> {
 
 impl Lister<'_> {
     /// Whether a key of a source was invalidated, and no listing has confirmed since that it is gone.
-    fn has_invalidated(&self, contents: &SourceContents) -> bool {
+    fn has_invalidated(&self, (source, contents): (&WorkloadSource, &SourceContents)) -> bool {
         let cache = self.service.cache();
-        cache.is_enabled() && cache.invalidated_unconfirmed(&contents.scope).is_some()
+        let is_taken = |key: &CacheKey| contents.scope.contains(key) && source.takes(&key.key);
+        cache.is_enabled() && cache.invalidated_unconfirmed(is_taken).is_some()
     }
 }
 

@@ -59,7 +59,7 @@ fn names(paths: &Paths, kind: Kind) -> Vec<String> {
     let mut names: Vec<String> = match kind {
         Kind::Workload => {
             let plan =
-                Client::new(paths, Deadline::Probe).plan(PlanRequest::default(), &mut |_| {});
+                Client::new(paths, Deadline::Probe).plan(&PlanRequest::default(), &mut |_| {});
             plan.unwrap_or_default().into_iter().map(|workload| workload.name).collect()
         }
         Kind::Secret => podman::names().unwrap_or_default(),

@@ -131,7 +131,7 @@ impl Layout {
         self
     }
 
-    pub(super) fn with_variable(mut self, name: &'static str, value: &str) -> Self {
+    pub(crate) fn with_variable(mut self, name: &'static str, value: &str) -> Self {
         self.environment.insert(name, value.to_owned());
         self
     }

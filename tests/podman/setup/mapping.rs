@@ -69,6 +69,30 @@ fn selected_keys_are_registered_under_their_variables() {
     assert!(listed.to_string().contains("myapp--DATABASE_URL"), "{listed}");
 }
 
+/// What no workload takes is neither cached nor looked for.
+#[test]
+fn keys_beside_the_selected_ones_are_not_cached() {
+    let host = Host::of(
+        &json!({"/db": {"PW": "1", "OTHER": "2", "MORE": "3"}}),
+        &workload(&[("/db", ", keys = [\"PW\"]")], ""),
+    );
+    host.set_up(&[]);
+    let entries = || host.psid.as_ref().unwrap().status()["entries"].clone();
+    assert_eq!(entries(), 1);
+    // The response to a lookup has the whole directory.
+    let reference = psi_harness::reference("/db", "PW");
+    host.driver(&["cache", "invalidate", &reference]).ok();
+    assert_eq!((host.lookup("myapp--PW"), entries()), ("1".to_owned(), json!(1)));
+    // A key that an admin asks for by reference is registered beside them, and refreshed with them.
+    host.podman.create("other", psi_harness::reference("/db", "OTHER"));
+    host.infisical.put("/db", "OTHER", "changed");
+    host.driver(&["cache", "refresh"]).ok();
+    assert_eq!((host.lookup("other"), entries()), ("changed".to_owned(), json!(2)));
+    host.driver(&["cache", "invalidate", &psi_harness::reference("/db", "MORE")]).run();
+    assert_eq!(host.psid.as_ref().unwrap().status()["survives_outage"], true);
+    host.dry_run(0);
+}
+
 #[test]
 fn missing_selected_key_is_an_error_that_names_it() {
     let host = Host::of(

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
-use psi_harness::{Host, generate, workload};
+use psi_harness::{Host, generate, generate_by_each, workload};
 
 /// PR #17 of the Python PSI: a unit that the generator refuses does not exist.
 #[test]
@@ -94,4 +94,55 @@ fn invalid_unit_name_creates_no_path() {
     let made: Vec<_> =
         fs::read_dir(host.quadlets()).unwrap().map(|file| file.unwrap().file_name()).collect();
     assert_eq!(made, ["good.container.d"]);
+}
+
+/// A pod names its secrets itself; its unit must start after psid like a container's.
+#[test]
+fn unit_of_a_pod_starts_after_psid() {
+    let pod = workload("myapp", &[("/myapp", false)])
+        + "kube = true\ndepends_on = [\"network-online.target\"]\n";
+    let other = workload("other", &[("/myapp", false)]);
+    let mut host = Host::of(&json!({"/myapp": {"A": "1"}}), &(pod + &other));
+    fs::write(host.quadlets().join("myapp.kube"), "[Kube]\nYaml=/pod.yaml\n").unwrap();
+    let drop_in = host.quadlets().join("myapp.kube.d/50-psi.conf");
+    host.set_up(&[]);
+    let own = generate(&host.quadlets());
+    for units in generate_by_each(&host.quadlets()).into_iter().chain([own]) {
+        for part in [
+            "---myapp.service---",
+            "kube play",
+            "Wants=psid.socket network-online.target",
+            "After=psid.socket psid.service network-online.target",
+        ] {
+            assert!(units.contains(part), "{part}: {units}");
+        }
+    }
+    host.dry_run(0);
+    assert!(!host.quadlets().join("other.kube.d").exists());
+    let doctor = host.driver(&["doctor", "--json"]).run();
+    assert!(!doctor.stdout_text().contains("myapp.container.d"), "{}", doctor.stdout_text());
+    fs::remove_file(&drop_in).unwrap();
+    let report = host.dry_run(1);
+    assert_eq!(
+        (&report["drift"][0]["at"], &report["drift"][0]["name"]),
+        (&json!("drop-in"), &json!("myapp"))
+    );
+    fs::write(&drop_in, "# mine\n").unwrap();
+    let outcome = host.setup(&[]).run();
+    assert!(outcome.stdout_text().contains("myapp.kube.d/50-psi.conf: it was not written by psi"));
+    assert_eq!(fs::read_to_string(&drop_in).unwrap(), "# mine\n");
+    fs::remove_file(&drop_in).unwrap();
+    host.set_up(&[]);
+    assert!(drop_in.exists());
+    // It has no secret, so that it goes at once when the workload has no document; and with a removed workload.
+    host.reconfigure(&(workload("myapp", &[("/myapp", false)]) + &other));
+    host.set_up(&[]);
+    assert!(!drop_in.exists());
+    host.reconfigure(&(workload("myapp", &[("/myapp", false)]) + "kube = true\n" + &other));
+    host.set_up(&[]);
+    host.reconfigure(&other);
+    host.set_up(&[]);
+    assert!(drop_in.exists());
+    host.set_up(&["--prune", "--accept-removals"]);
+    assert!(!drop_in.exists() && !host.drop_in_path("myapp").exists());
 }

@@ -137,7 +137,7 @@ impl Service {
     ) -> Result<SourceContents, ServiceError> {
         let cached = self.cached_contents(upstream, source);
         if let Ok(Some(contents)) = cached
-            && self.missing(&contents, &self.registered_keys(), now).is_none()
+            && self.missing((source, &contents), &self.registered_keys(), now).is_none()
         {
             return Ok(contents);
         }

@@ -220,3 +220,58 @@ async fn source_denied_twice_is_removed() {
     fixture.refresh(RefreshScope::All, HOUR + MINUTE).await;
     assert!(fixture.service.cache.is_empty());
 }
+
+/// The workload takes these keys of its source only.
+fn select(fixture: &Fixture, keys: &[&str]) {
+    let mut workloads = fixture.service.upstreams().workloads.clone();
+    let keys = keys.iter().map(|key| ((*key).to_owned(), (*key).to_owned())).collect();
+    workloads.get_mut("app").unwrap().sources[0].selected = Some(keys);
+    let fake = Arc::new(Upstream::new("fake", Box::new(Arc::clone(&fixture.provider))));
+    fixture.service.follow(Upstreams { providers: [("fake".into(), fake)].into(), workloads });
+}
+
+#[tokio::test(start_paused = true)]
+async fn refresh_caches_the_selected_and_registered_keys_of_a_source() {
+    let fixture = Fixture::new();
+    for key in ["L", "M", "N"] {
+        fixture.provider.set(key, "one");
+    }
+    select(&fixture, &["K"]);
+    let reference = r#"{"provider":"fake","key":"L"}"#;
+    fixture.register("0123456789abcdef012345678", reference).await;
+    let cached = |fixture: &Fixture| -> Vec<String> {
+        let keys = ["K", "L", "M", "N"].into_iter();
+        let keys = keys.filter(|key| fixture.service.cache.entry(&cache_key(key)).is_some());
+        keys.map(str::to_owned).collect()
+    };
+    let done = fixture.refresh(RefreshScope::All, Duration::ZERO).await.done;
+    assert_eq!((done.len(), cached(&fixture)), (1, vec!["K".to_owned(), "L".to_owned()]));
+    select(&fixture, &["K", "M"]);
+    fixture.refresh(RefreshScope::All, HOUR).await;
+    assert_eq!(cached(&fixture), ["K", "L", "M"]);
+    // No longer selected: kept for a week, as any value that nothing names.
+    select(&fixture, &["K"]);
+    fixture.refresh(RefreshScope::All, 2 * HOUR).await;
+    assert_eq!(cached(&fixture), ["K", "L", "M"]);
+    fixture.refresh(RefreshScope::All, 8 * 24 * HOUR).await;
+    assert_eq!(cached(&fixture), ["K", "L"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refresh_of_a_provider_asks_no_other() {
+    let fixture = Fixture::new();
+    let other = Arc::new(Scripted::default());
+    let mut workloads = fixture.service.upstreams().workloads.clone();
+    let of_other = Workload { provider: "other".into(), ..workloads["app"].clone() };
+    workloads.insert("of-other".into(), of_other);
+    let upstream = |name: &str, provider: &Arc<Scripted>| {
+        (name.to_owned(), Arc::new(Upstream::new(name, Box::new(Arc::clone(provider)))))
+    };
+    let providers = [upstream("fake", &fixture.provider), upstream("other", &other)].into();
+    fixture.service.follow(Upstreams { providers, workloads });
+    let done = fixture.refresh(RefreshScope::OfProvider("other".into()), HOUR).await.done;
+    let asked: Vec<&str> = done.iter().map(|one| one.provider.as_str()).collect();
+    assert_eq!((asked, other.lists(), fixture.provider.lists()), (vec!["other"], 1, 0));
+    fixture.refresh(RefreshScope::All, 2 * HOUR).await;
+    assert_eq!((other.lists(), fixture.provider.lists()), (2, 1));
+}

@@ -1,12 +1,12 @@
 //! A workload of the config: the sources of its secrets, and what it takes of each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Deref;
 
 use super::on_change::OnChange;
 use super::workload_user::WorkloadUser;
 use crate::model::principal::Principal;
-use crate::model::reference::Reference;
+use crate::model::reference::{CacheKey, ListingScope, Reference};
 use crate::provider::Source;
 
 /// A quadlet unit, and the sources of its secrets.
@@ -120,6 +120,15 @@ impl WorkloadSource {
             }
             None => vec![key],
         }
+    }
+
+    /// The selected keys in its scope; none: each key.
+    pub fn selected_in(&self, scope: &ListingScope) -> Option<HashSet<CacheKey>> {
+        let keys = self.selected.as_ref()?.values();
+        Some(
+            keys.map(|key| CacheKey::new(scope.namespace.clone(), &*scope.path, key.as_str()))
+                .collect(),
+        )
     }
 
     /// Whether the workload takes a key.

@@ -17,11 +17,11 @@ impl Client {
     /// The plans of all workloads; calls `on_source` for each source when it was pulled.
     pub(crate) fn plan(
         &self,
-        request: PlanRequest,
+        request: &PlanRequest,
         on_source: &mut dyn FnMut(RefreshEvent),
     ) -> Result<Vec<PlannedWorkload>, CliError> {
         let mut planned: Vec<PlannedWorkload> = Vec::new();
-        self.stream(WORKLOADS, "Plan", &request, &mut |event: PlanEvent| {
+        self.stream(WORKLOADS, "Plan", request, &mut |event: PlanEvent| {
             match (event.event, planned.last_mut()) {
                 (Some(Event::Source(source)), _) => on_source(source),
                 // A workload with many secrets arrives in several messages.

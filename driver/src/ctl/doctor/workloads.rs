@@ -35,7 +35,7 @@ impl Workloads {
         let (mut planned, mut failure) = (Vec::new(), None);
         // A psid that is down is a finding of its own.
         if status.is_ok() {
-            match Client::new(paths, Deadline::Probe).plan(PlanRequest::default(), &mut |_| {}) {
+            match Client::new(paths, Deadline::Probe).plan(&PlanRequest::default(), &mut |_| {}) {
                 Ok(plan) => planned = plan,
                 Err(error) => {
                     let Problem { what, remedy } = error.into_problem();
@@ -65,7 +65,9 @@ impl Workloads {
     /// Whether a user's `psictl setup` makes a secret.
     pub(super) fn has_of_user(&self, name: &str, uid: u32) -> bool {
         let mut of_user = self.of_users.iter().filter(|workload| workload.uid == Some(uid));
-        of_user.any(|workload| workload.secrets.iter().any(|secret| secret.name == name))
+        of_user.any(|workload| {
+            workload.secrets.iter().chain(&workload.kube).any(|secret| secret.name == name)
+        })
     }
 
     /// The users of workloads whose podmans cannot connect to psid.
@@ -96,8 +98,12 @@ impl Workloads {
                 findings.extend(self.without_secrets(workload, quadlet));
             }
         }
+        // The quadlet of a workload for `podman kube play` is no container, if it has one at all.
+        let is_kube =
+            |name: &str| self.planned.iter().any(|one| one.name == name && one.kube.is_some());
         let unused = self.drop_ins.iter();
-        let unused = unused.filter(|(name, _)| of_workload(quadlets, name).is_none());
+        let unused =
+            unused.filter(|(name, _)| of_workload(quadlets, name).is_none() && !is_kube(name));
         findings.extend(unused.map(|(name, drop_in)| {
             let unit = self.quadlets.join(format!("{name}.container"));
             let what = format!(

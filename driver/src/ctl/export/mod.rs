@@ -23,7 +23,8 @@ fn workloads(
     names: &[String],
     title: &str,
 ) -> Result<Vec<PlannedWorkload>, CliError> {
-    let mut all = client.plan(PlanRequest { pull: true, setup: false }, &mut |_| {})?;
+    let mut all =
+        client.plan(&PlanRequest { pull: true, ..PlanRequest::default() }, &mut |_| {})?;
     let known: Vec<String> = all.iter().map(|workload| workload.name.clone()).collect();
     let known = known.join(", ");
     if names.is_empty() && all.len() != 1 {

@@ -59,7 +59,7 @@ impl FileStore<'_> {
     fn planned(&self) -> &BTreeMap<String, PlannedSecret> {
         self.planned.get_or_init(|| {
             let plan =
-                Client::new(self.paths, Deadline::Admin).plan(PlanRequest::default(), &mut |_| {});
+                Client::new(self.paths, Deadline::Admin).plan(&PlanRequest::default(), &mut |_| {});
             let secrets = plan.unwrap_or_default().into_iter();
             let secrets = secrets.flat_map(|plan| plan.secrets.into_iter().chain(plan.kube));
             secrets.map(|secret| (secret.name.clone(), secret)).collect()

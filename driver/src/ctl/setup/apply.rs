@@ -58,7 +58,7 @@ pub(super) fn apply(
     applied.create(found, plans, paths)?;
     applied.correct_commands(found, plans);
     for plan in plans {
-        applied.write_drop_in(found, plan, prune);
+        applied.write_drop_ins(found, plan, prune);
     }
     if !applied.drop_ins.is_empty() {
         let scope = Scope::of_this_process();
@@ -183,17 +183,23 @@ impl Applied {
         }
     }
 
-    fn write_drop_in(&mut self, found: &ActualState, plan: &Plan, prune: bool) {
+    fn write_drop_ins(&mut self, found: &ActualState, plan: &Plan, prune: bool) {
         let is_in_podman = |name: &str| found.secrets.has(name) || self.created.contains(name);
         let text = plan.text(is_in_podman, prune);
-        if !plan.may_write() || text == plan.drop_in.text() {
-            return;
+        if plan.may_write() && text != plan.drop_in.text() {
+            self.write_drop_in(&plan.drop_in.path, &text);
         }
-        let path = &plan.drop_in.path;
+        if let Some((drop_in, text)) = plan.kube_change(prune) {
+            self.write_drop_in(&drop_in.path, text);
+        }
+    }
+
+    /// Writes a drop-in, or removes it if the text is empty.
+    fn write_drop_in(&mut self, path: &Path, text: &str) {
         let written =
-            if text.is_empty() { remove_drop_in(path) } else { files::replace(path, &text) };
+            if text.is_empty() { remove_drop_in(path) } else { files::replace(path, text) };
         match written {
-            Ok(()) => self.drop_ins.push(path.clone()),
+            Ok(()) => self.drop_ins.push(path.to_owned()),
             Err(cause) => {
                 let why = format!("{cause}; run it as the owner of the quadlets");
                 self.failed.insert(path.display().to_string(), why);

@@ -3,7 +3,7 @@
 use psi_proto::v1::{RegistrationKind, Tristate};
 use serde::Serialize;
 
-use super::drop_in::{self, Present};
+use super::drop_in::{self, DropIn};
 use super::reconcile::{Action, ActualState, Plan, Step};
 use crate::ctl::podman::Secret;
 
@@ -145,6 +145,7 @@ fn drift_of(found: &ActualState, plan: &Plan) -> Vec<Drift> {
         what: lists_no_more.clone(),
     }));
     all.extend(drop_in_drift(found, plan));
+    all.extend(kube_drift(plan));
     all
 }
 
@@ -184,8 +185,7 @@ fn drop_in_drift(found: &ActualState, plan: &Plan) -> Vec<Drift> {
         );
         return vec![Drift { name: plan.name.clone(), at: "drop-in", what }];
     }
-    if let Present::Foreign(why) = &plan.drop_in.present {
-        let what = format!("{}: {why}", plan.drop_in.path.display());
+    if let Some(what) = plan.drop_in.fault() {
         return vec![Drift { name: plan.name.clone(), at: "drop-in", what }];
     }
     let (old, new) = (plan.drop_in.text(), wanted_text(found, plan));
@@ -203,9 +203,21 @@ fn drop_in_drift(found: &ActualState, plan: &Plan) -> Vec<Drift> {
     let lost = before.keys().filter(|name| !after.contains_key(*name));
     all.extend(lost.map(|name| drift(name, format!("{path} has it, podman does not"))));
     if all.is_empty() {
-        all.push(drift(&plan.name, format!("{path} differs from what `psictl setup` writes")));
+        all.push(drift(&plan.name, differs(&plan.drop_in)));
     }
     all
+}
+
+/// Compares the drop-in of the kube unit.
+fn kube_drift(plan: &Plan) -> Option<Drift> {
+    let fault = || plan.kube.as_ref()?.drop_in.fault();
+    let change = plan.kube_change(false).map(|(drop_in, _)| differs(drop_in));
+    let what = change.or_else(fault)?;
+    Some(Drift { name: plan.name.clone(), at: "drop-in", what })
+}
+
+fn differs(drop_in: &DropIn) -> String {
+    format!("{} differs from what `psictl setup` writes", drop_in.path.display())
 }
 
 /// The drop-in's text after a run without `--prune`.

@@ -1,4 +1,5 @@
-//! A workload's quadlet drop-in, `WORKLOAD.container.d/50-psi.conf`: its secrets, and the order after psid.
+//! A workload's quadlet drop-in, `WORKLOAD.container.d/50-psi.conf`: its secrets, and the order after psid. One with
+//! `kube = true` has `WORKLOAD.kube.d/50-psi.conf` too, for the order alone.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,10 +12,26 @@ use psi_proto::v1::PlannedSecret;
 const MARK: &str =
     "# Written by `psictl setup`, which writes it anew; put your own lines into another drop-in.";
 const FILE: &str = "50-psi.conf";
-const DIRECTORY_SUFFIX: &str = ".container.d";
 
 /// The `Secret=` lines, by podman name.
 pub(in crate::ctl) type Lines = BTreeMap<String, String>;
+
+/// The kind of quadlet that a drop-in extends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ctl) enum QuadletKind {
+    Container,
+    Kube,
+}
+
+impl QuadletKind {
+    /// The end of a drop-in's directory.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Container => ".container.d",
+            Self::Kube => ".kube.d",
+        }
+    }
+}
 
 /// The path of a drop-in and its present content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,9 +51,14 @@ pub(in crate::ctl) enum Present {
 }
 
 impl DropIn {
-    /// The drop-in of a workload.
+    /// The drop-in of a workload's container.
     pub(in crate::ctl) fn of(quadlets: &Path, workload: &str) -> Self {
-        let path = quadlets.join(format!("{workload}{DIRECTORY_SUFFIX}")).join(FILE);
+        Self::of_kind(QuadletKind::Container, quadlets, workload)
+    }
+
+    /// The drop-in of a workload's quadlet of a kind.
+    pub(in crate::ctl) fn of_kind(kind: QuadletKind, quadlets: &Path, workload: &str) -> Self {
+        let path = quadlets.join(format!("{workload}{}", kind.suffix())).join(FILE);
         let present = match fs::read_to_string(&path) {
             // A power cut can leave an empty file.
             Ok(text) if text.lines().next() == Some(MARK) || text.trim().is_empty() => {
@@ -54,14 +76,19 @@ impl DropIn {
         text.starts_with(MARK.as_bytes())
     }
 
-    /// The drop-ins that psi wrote, by workload.
+    /// The drop-ins of containers that psi wrote, by workload.
     pub(in crate::ctl) fn all_written_by_psi(quadlets: &Path) -> BTreeMap<String, Self> {
+        Self::all_of_kind(QuadletKind::Container, quadlets)
+    }
+
+    /// The drop-ins of a kind that psi wrote, by workload.
+    pub(super) fn all_of_kind(kind: QuadletKind, quadlets: &Path) -> BTreeMap<String, Self> {
         let directories = fs::read_dir(quadlets).into_iter().flatten().flatten();
         let names = directories.filter_map(|directory| {
-            Some(directory.file_name().to_str()?.strip_suffix(DIRECTORY_SUFFIX)?.to_owned())
+            Some(directory.file_name().to_str()?.strip_suffix(kind.suffix())?.to_owned())
         });
         let all = names.map(|name| {
-            let drop_in = Self::of(quadlets, &name);
+            let drop_in = Self::of_kind(kind, quadlets, &name);
             (name, drop_in)
         });
         all.filter(|(_, drop_in)| matches!(drop_in.present, Present::Ours(_))).collect()
@@ -71,6 +98,14 @@ impl DropIn {
     pub(in crate::ctl) fn quadlet(&self) -> PathBuf {
         // NAME.container of NAME.container.d/50-psi.conf
         self.path.parent().unwrap_or(&self.path).with_extension("")
+    }
+
+    /// The reason that it must not be overwritten.
+    pub(super) fn fault(&self) -> Option<String> {
+        match &self.present {
+            Present::Foreign(why) => Some(format!("{}: {why}", self.path.display())),
+            _ => None,
+        }
     }
 
     /// The text of the file, if psi wrote it.
@@ -115,24 +150,31 @@ pub(super) fn line(secret: &PlannedSecret) -> String {
     line
 }
 
-/// The whole text. Quadlet adds no order of its own: the container must start after psid. A user's manager does not
-/// know the system's psid, which starts before it; its own psid must not start in that one's place.
+/// The whole text for a container.
 pub(super) fn text(is_psid_a_unit: bool, depends_on: &[String], lines: &Lines) -> String {
-    let units = |of_psid: &[&str]| {
-        let of_psid = of_psid.iter().filter(|_| is_psid_a_unit).map(|unit| (*unit).to_owned());
-        of_psid.chain(depends_on.iter().cloned()).collect::<Vec<_>>().join(" ")
-    };
-    let (wants, after) = (units(&["psid.socket"]), units(&["psid.socket", "psid.service"]));
-    let mut text = format!("{MARK}\n");
-    if !after.is_empty() {
-        text.push_str(&format!("[Unit]\nWants={wants}\nAfter={after}\n"));
-    }
-    text.push_str("[Container]\n");
+    let mut text = format!("{MARK}\n{}[Container]\n", order(is_psid_a_unit, depends_on));
     for line in lines.values() {
         text.push_str(line);
         text.push('\n');
     }
     text
+}
+
+/// The whole text for a kube unit, whose pod names its secrets itself; empty for none.
+pub(super) fn kube_text(is_psid_a_unit: bool, depends_on: &[String]) -> String {
+    let order = order(is_psid_a_unit, depends_on);
+    if order.is_empty() { order } else { format!("{MARK}\n{order}") }
+}
+
+/// The order after psid, which quadlet does not add. A user's manager does not know the system's psid, which starts
+/// before it; its own psid must not start in that one's place.
+fn order(is_psid_a_unit: bool, depends_on: &[String]) -> String {
+    let units = |of_psid: &[&str]| {
+        let of_psid = of_psid.iter().filter(|_| is_psid_a_unit).map(|unit| (*unit).to_owned());
+        of_psid.chain(depends_on.iter().cloned()).collect::<Vec<_>>().join(" ")
+    };
+    let (wants, after) = (units(&["psid.socket"]), units(&["psid.socket", "psid.service"]));
+    if after.is_empty() { after } else { format!("[Unit]\nWants={wants}\nAfter={after}\n") }
 }
 
 /// The difference of two texts by lines, in the format of diff -u.
@@ -192,6 +234,9 @@ mod tests {
         );
         let of_systems_psid = super::text(false, &[], &lines);
         assert!(of_systems_psid.starts_with(&format!("{MARK}\n[Container]\nSecret=")));
+        let order = "[Unit]\nWants=psid.socket\nAfter=psid.socket psid.service\n";
+        assert_eq!(kube_text(true, &[]), format!("{MARK}\n{order}"));
+        assert_eq!(kube_text(false, &[]), "");
         fs::create_dir(drop_in.path.parent().unwrap()).unwrap();
         fs::write(&drop_in.path, &text).unwrap();
         let all = DropIn::all_written_by_psi(quadlets.path());

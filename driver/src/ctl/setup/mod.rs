@@ -33,6 +33,7 @@ use crate::ctl::progress::Progress;
 use crate::error::CliError;
 use crate::stdio;
 use apply::{Applied, apply};
+use drop_in::QuadletKind;
 pub(super) use drop_in::{DropIn, Present};
 use reconcile::{ActualState, Plan};
 pub(super) use users::{Outsiders, divide, outsiders};
@@ -94,8 +95,9 @@ fn look(
     let client = Client::new(paths, Deadline::Admin);
     let mut progress: Option<Progress> = None;
     let (mut count, mut withheld) = (0, Vec::new());
-    let request = PlanRequest { pull: true, setup: !options.dry_run };
-    let planned = client.plan(request, &mut |source| {
+    let provider = options.provider.clone().unwrap_or_default();
+    let request = PlanRequest { pull: true, setup: !options.dry_run, provider };
+    let planned = client.plan(&request, &mut |source| {
         count += 1;
         if source.withheld > 0 {
             withheld.push(withheld_warning(&source));
@@ -115,15 +117,7 @@ fn look(
         let doing = format!("reading podman's record in {}", podman.graph_root.display());
         CliError::io(&doing, &cause, "run it again, as podman's user")
     })?;
-    // A workload that is in the config no longer may have had any provider: with one, its drop-in is not looked at.
-    let mut drop_ins = match options.provider {
-        Some(_) => BTreeMap::new(),
-        None => DropIn::all_written_by_psi(quadlets),
-    };
-    for workload in planned.iter().filter(|workload| workload.error.is_empty()) {
-        let name = workload.name.clone();
-        drop_ins.entry(name).or_insert_with(|| DropIn::of(quadlets, &workload.name));
-    }
+    let [drop_ins, kube_drop_ins] = drop_ins(quadlets, &planned, options.provider.is_some());
     Ok(ActualState {
         planned,
         outsiders,
@@ -132,6 +126,7 @@ fn look(
         nameless,
         podman,
         drop_ins,
+        kube_drop_ins,
         commands,
         has_backend,
         withheld,
@@ -139,6 +134,31 @@ fn look(
         config_drift: config_in_force::drift_in(&status),
         is_psid_a_unit: !paths.uses_systems_psid(),
     })
+}
+
+/// The drop-ins of containers and of kube units, by workload. A workload that is in the config no longer may have had any
+/// provider: for one provider alone, its drop-ins are not looked at.
+fn drop_ins(
+    quadlets: &Path,
+    planned: &[PlannedWorkload],
+    of_planned_only: bool,
+) -> [BTreeMap<String, DropIn>; 2] {
+    let of_kind = |kind: QuadletKind| {
+        let mut drop_ins = match of_planned_only {
+            true => BTreeMap::new(),
+            false => DropIn::all_of_kind(kind, quadlets),
+        };
+        for PlannedWorkload { name, .. } in planned.iter().filter(|one| one.error.is_empty()) {
+            let of_workload = || DropIn::of_kind(kind, quadlets, name);
+            drop_ins.entry(name.clone()).or_insert_with(of_workload);
+        }
+        drop_ins
+    };
+    let [mut containers, kube] = [QuadletKind::Container, QuadletKind::Kube].map(of_kind);
+    for name in kube.keys() {
+        containers.entry(name.clone()).or_insert_with(|| DropIn::of(quadlets, name));
+    }
+    [containers, kube]
 }
 
 /// The workloads of a provider; without one, all.

@@ -92,6 +92,9 @@ fn diff(found: &ActualState, plan: &Plan, prune: bool) -> Vec<String> {
         let text = plan.text(|name| found.will_have(plan, name), prune);
         diff.extend(drop_in::diff(&plan.drop_in.path, plan.drop_in.text(), &text));
     }
+    if let Some((drop_in, text)) = plan.kube_change(prune) {
+        diff.extend(drop_in::diff(&drop_in.path, drop_in.text(), text));
+    }
     diff
 }
 

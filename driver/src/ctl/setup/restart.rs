@@ -10,8 +10,9 @@ use crate::ctl::podman::About;
 
 /// The command that restarts the units of the drop-ins that were written, or the reason that there is none.
 pub(super) fn advice(found: &ActualState, plans: &[Plan], applied: &Applied) -> String {
-    let is_written =
-        |plan: &&Plan| applied.drop_ins.contains(&plan.drop_in.path) && !plan.is_removed;
+    let is_written = |plan: &&Plan| {
+        !plan.is_removed && plan.drop_ins().any(|one| applied.drop_ins.contains(&one.path))
+    };
     let written: Vec<&Plan> = plans.iter().filter(is_written).collect();
     if written.is_empty() {
         return String::new();
@@ -21,7 +22,7 @@ pub(super) fn advice(found: &ActualState, plans: &[Plan], applied: &Applied) -> 
     }
     let has_unit = |plan: &&Plan| match &applied.units {
         Some(units) => units.contains(&unit_of(&plan.name)),
-        None => plan.drop_in.quadlet().exists(),
+        None => plan.drop_ins().any(|one| one.quadlet().exists()),
     };
     let (with, without): (Vec<&Plan>, Vec<&Plan>) = written.into_iter().partition(has_unit);
     let mut text = String::new();
@@ -32,10 +33,11 @@ pub(super) fn advice(found: &ActualState, plans: &[Plan], applied: &Applied) -> 
         text += &format!("to apply the change: systemctl{user} restart {units}\n");
     }
     for plan in without {
+        let quadlets = plan.drop_ins().map(|one| one.quadlet().display().to_string());
         text += &format!(
             "{} has no unit yet: its drop-in takes effect once there is {}\n",
             plan.name,
-            plan.drop_in.quadlet().display()
+            quadlets.collect::<Vec<_>>().join(" or ")
         );
     }
     text

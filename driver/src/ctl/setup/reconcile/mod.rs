@@ -1,5 +1,6 @@
 //! Compares the actual state with the configured one. It is pure, so that a dry run and a run plan the same.
 
+mod kube;
 mod removals;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ use super::drop_in::{self, DropIn, Lines, Present};
 use super::users::Outsiders;
 use crate::ctl::podman::{self, About, Commands, Secrets};
 
+pub(super) use kube::KubeDropIn;
 pub(super) use removals::UnlistedSecret;
 
 /// The actual state of psid, podman and the drop-ins.
@@ -25,6 +27,8 @@ pub(super) struct ActualState {
     pub(super) podman: About,
     /// The drop-ins by workload, also of workloads that are no longer in the config.
     pub(super) drop_ins: BTreeMap<String, DropIn>,
+    /// The same for kube units.
+    pub(super) kube_drop_ins: BTreeMap<String, DropIn>,
     pub(super) commands: Commands,
     /// Whether the config has a key backend, so that values outlive a reboot.
     pub(super) has_backend: bool,
@@ -42,6 +46,8 @@ pub(super) struct ActualState {
 pub(super) struct Plan {
     pub(super) name: String,
     pub(super) drop_in: DropIn,
+    /// The drop-in of its kube unit, if it has one or is to have one.
+    pub(super) kube: Option<KubeDropIn>,
     pub(super) depends_on: Vec<String>,
     pub(super) steps: Vec<Step>,
     /// The secrets that the workload no longer lists.
@@ -106,6 +112,7 @@ impl ActualState {
         let mut plan = Plan {
             name: workload.name.clone(),
             drop_in,
+            kube: self.kube_drop_in(workload),
             depends_on: workload.depends_on.clone(),
             steps: Vec::new(),
             unlisted: Vec::new(),
@@ -120,9 +127,8 @@ impl ActualState {
         if plan.blocked {
             return plan;
         }
-        if let Present::Foreign(why) = &plan.drop_in.present {
-            plan.errors.push(format!("{}: {why}", plan.drop_in.path.display()));
-        }
+        plan.errors.extend(plan.drop_in.fault());
+        plan.errors.extend(plan.kube.as_ref().and_then(|kube| kube.drop_in.fault()));
         for secret in &workload.secrets {
             plan.warnings
                 .extend(secret.warnings.iter().map(|why| format!("{}: {why}", secret.name)));
@@ -133,6 +139,7 @@ impl ActualState {
             }
         }
         if let Some(document) = &workload.kube {
+            plan.warnings.extend(kube::no_documents(&self.podman));
             match self.document_step(document) {
                 Ok(step) => plan.steps.push(step),
                 Err(problem) => plan.errors.push(problem.to_string()),
@@ -207,26 +214,6 @@ impl ActualState {
         Ok(Step { stale, id, ..Step::of(secret, action) })
     }
 
-    /// The step of the secret that holds all of a workload. It replaces no other secret of its name.
-    fn document_step(&self, document: &PlannedSecret) -> Result<Step, Problem> {
-        let step = self.step(document)?;
-        if step.action != Action::Repoint {
-            return Ok(Step { is_document: true, ..step });
-        }
-        let registration = step.id.and_then(|id| self.registered.get(&id));
-        let description = registration.map_or("", |it| it.description.as_str());
-        Err(Problem::new(
-            format!(
-                "the name {} for kube = true is taken: podman has a secret of this name ({description})",
-                document.name
-            ),
-            format!(
-                "create that under another name and remove it with `podman secret rm {}`, or rename the workload",
-                document.name
-            ),
-        ))
-    }
-
     /// The plan of a workload that is no longer in the config: its drop-in has its secrets.
     fn plan_removed(&self, name: &str, drop_in: &DropIn) -> Plan {
         let named = drop_in.lines().into_keys();
@@ -240,6 +227,7 @@ impl ActualState {
         Plan {
             name: name.to_owned(),
             drop_in: drop_in.clone(),
+            kube: self.kube_drop_ins.get(name).map(KubeDropIn::removed),
             depends_on: Vec::new(),
             steps: Vec::new(),
             unlisted: gone.collect(),

@@ -28,6 +28,7 @@ fn found() -> ActualState {
         nameless: BTreeSet::new(),
         podman: About { graph_root: PathBuf::new(), version: "5.4.2".into() },
         drop_ins,
+        kube_drop_ins: BTreeMap::new(),
         commands: commands(),
         has_backend: true,
         withheld: Vec::new(),
