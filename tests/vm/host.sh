@@ -1,5 +1,5 @@
 # The common part of the checks of a whole host: each sources it and uses a host of its own.
-# VMTOOL drives it (default: vm beside this file); KEEP=1 leaves it running.
+# VMTOOL drives it (default: vm beside this file); KEEP=1 leaves it running, with its fake, and `resume` takes them over.
 # Prints a line for each check and stops at the first failure.
 # shellcheck shell=bash
 . "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/common.sh"
@@ -7,10 +7,15 @@ vm=${VMTOOL:-$here/vm}
 work=$(mktemp -d)
 started=''
 fake=''
+kept=${VM_LAB:-$top/target/vm}/kept-${VM:-a}
 cleanup() {
-    [ -z "$fake" ] || kill "$fake" 2>/dev/null || true
-    [ -z "$started" ] || [ -n "${KEEP:-}" ] || "$vm" stop
     rm -rf "$work"
+    if [ -n "${KEEP:-}" ]; then
+        echo "$fake ${url:-} ${CONTROL:-}" >"$kept"
+    else
+        [ -z "$fake" ] || kill "$fake" 2>/dev/null || true
+        [ -z "$started" ] || "$vm" stop
+    fi
 }
 trap cleanup EXIT
 
@@ -48,6 +53,10 @@ start_fake() {
 start_afresh() {
     started=yes
     "$vm" start --fresh
+}
+resume() {
+    read -r fake url CONTROL <"$kept"
+    started=yes
 }
 # Writes an image of this machine's busybox to $work/busybox.tar: no registry is needed.
 busybox_image() {
