@@ -7,11 +7,11 @@ vm=${VMTOOL:-$here/vm}
 work=$(mktemp -d)
 started=''
 fake=''
-kept=${VM_LAB:-$top/target/vm}/kept-${VM:-a}
+kept_host=${VM_LAB:-$top/target/vm}/kept-${VM:-a}
 cleanup() {
     rm -rf "$work"
     if [ -n "${KEEP:-}" ]; then
-        echo "$fake ${url:-} ${CONTROL:-}" >"$kept"
+        echo "$fake ${url:-} ${CONTROL:-}" >"$kept_host"
     else
         [ -z "$fake" ] || kill "$fake" 2>/dev/null || true
         [ -z "$started" ] || "$vm" stop
@@ -55,7 +55,7 @@ start_afresh() {
     "$vm" start --fresh
 }
 resume() {
-    read -r fake url CONTROL <"$kept"
+    read -r fake url CONTROL <"$kept_host"
     started=yes
 }
 # Writes an image of this machine's busybox to $work/busybox.tar: no registry is needed.
