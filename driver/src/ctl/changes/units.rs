@@ -10,7 +10,7 @@ use psi_proto::v1::{ChangedWorkload, OnChange};
 use crate::ctl::systemctl;
 
 /// The properties of a unit that are asked for.
-const PROPERTIES: &str = "--property=Id,ActiveState,InactiveExitTimestampMonotonic,SourcePath";
+const PROPERTIES: &str = "--property=Id,Type,ActiveState,InactiveExitTimestampMonotonic,SourcePath";
 
 /// A systemd manager.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,6 +159,11 @@ fn parse(shown: &str, suspended: Duration) -> Vec<RunningUnit> {
         let began_boot_ms = u64::try_from(began.as_millis()).ok()?;
         let source = value("SourcePath").map(Path::new).and_then(Path::extension);
         let is_quadlet = source.is_some_and(|it| it == "container" || it == "kube");
+        // A job is not interrupted, nor run once more: its next run has the new values.
+        let is_job = is_quadlet && value("Type") == Some("oneshot");
+        if is_job {
+            return None;
+        }
         Some(RunningUnit { name: name.to_owned(), began_boot_ms, is_quadlet })
     };
     shown.split("\n\n").filter_map(unit).collect()
@@ -169,16 +174,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn running_units_are_those_that_are_active_or_start() {
+    fn running_units_are_those_that_are_active_or_start_but_no_jobs() {
         let shown = "Id=job@a.service\nActiveState=active\nInactiveExitTimestampMonotonic=5000999\nSourcePath=/etc/containers/systemd/job@.container\n\n\
             Id=job@b.service\nActiveState=inactive\nInactiveExitTimestampMonotonic=6000000\n\n\
             ActiveState=activating\nInactiveExitTimestampMonotonic=7000000\nId=job@c.service\n\n\
             Id=job@d.service\nActiveState=failed\nInactiveExitTimestampMonotonic=0\n\n\
+            Id=job@e.service\nType=oneshot\nActiveState=activating\nInactiveExitTimestampMonotonic=1\nSourcePath=/etc/containers/systemd/job@.container\n\n\
+            Id=psi-render@job.service\nType=oneshot\nActiveState=active\nInactiveExitTimestampMonotonic=8000000\nSourcePath=\n\n\
             Id=../x.service\nActiveState=active\nInactiveExitTimestampMonotonic=1";
         let found = parse(shown, Duration::from_secs(10));
         let names: Vec<_> =
             found.iter().map(|it| (it.name.as_str(), it.began_boot_ms, it.is_quadlet)).collect();
-        assert_eq!(names, [("job@a.service", 15_000, true), ("job@c.service", 17_000, false)]);
+        let expected = [
+            ("job@a.service", 15_000, true),
+            ("job@c.service", 17_000, false),
+            ("psi-render@job.service", 18_000, false),
+        ];
+        assert_eq!(names, expected);
         assert_eq!(parse("", Duration::ZERO), []);
     }
 
