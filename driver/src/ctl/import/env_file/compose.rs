@@ -7,7 +7,7 @@
 
 use psi_common::{SecretBytes, SecretString};
 
-use super::cursor::{Cursor, bad_line};
+use super::cursor::{Cursor, assignments};
 use super::expand::expand;
 use super::{Assignment, BadLine, Entries, Fault, holdable, variable};
 
@@ -17,21 +17,7 @@ const NO_ASSIGNMENT: Fault = (
 );
 
 pub(super) fn parse(text: &str, earlier: &Entries) -> Result<Vec<Assignment>, BadLine> {
-    let mut cursor = Cursor::new(text);
-    let mut found: Vec<Assignment> = Vec::new();
-    loop {
-        cursor.skip(char::is_whitespace);
-        if cursor.rest.is_empty() {
-            return Ok(found);
-        }
-        if cursor.rest.starts_with('#') {
-            cursor.next_line();
-            continue;
-        }
-        let line = cursor.line;
-        let next = assignment(&mut cursor, &found, earlier).map_err(bad_line(line))?;
-        found.push(next);
-    }
+    assignments(text, char::is_whitespace, |cursor, found| assignment(cursor, found, earlier))
 }
 
 fn assignment(
@@ -164,16 +150,14 @@ mod tests {
 
     use crate::ctl::args::EnvFileFormat::Compose;
     use crate::ctl::import::env_file::parse_for_tests;
+    use crate::ctl::import::env_file::tests::{texts, value_of};
 
     fn parsed(text: &str) -> Vec<(String, String)> {
-        let found = parse_for_tests(text.as_bytes(), Compose).unwrap();
-        found.into_iter().map(|(key, value)| (key, String::from_utf8(value).unwrap())).collect()
+        texts(text, Compose)
     }
 
     fn value(text: &str) -> String {
-        let found = parsed(&format!("A={text}"));
-        assert_eq!((found.len(), &*found[0].0), (1, "A"), "{text}");
-        found[0].1.clone()
+        value_of(text, Compose)
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A position in the text of an env-file.
 
-use super::{BadLine, Fault};
+use super::{Assignment, BadLine, Fault};
 
 /// The rest of a text, and the number of its first line.
 pub(super) struct Cursor<'a> {
@@ -48,6 +48,30 @@ impl<'a> Cursor<'a> {
         }
         self.next_line();
         Ok(())
+    }
+}
+
+/// The assignments of a text, each read by `assignment`, which also gets those before it. `is_passed`: the characters
+/// between them, beside comments.
+pub(super) fn assignments(
+    text: &str,
+    is_passed: impl Fn(char) -> bool,
+    assignment: impl Fn(&mut Cursor, &[Assignment]) -> Result<Assignment, Fault>,
+) -> Result<Vec<Assignment>, BadLine> {
+    let mut cursor = Cursor::new(text);
+    let mut found: Vec<Assignment> = Vec::new();
+    loop {
+        cursor.skip(&is_passed);
+        if cursor.rest.is_empty() {
+            return Ok(found);
+        }
+        if cursor.rest.starts_with('#') {
+            cursor.next_line();
+            continue;
+        }
+        let line = cursor.line;
+        let next = assignment(&mut cursor, &found).map_err(bad_line(line))?;
+        found.push(next);
     }
 }
 

@@ -6,7 +6,7 @@
 
 use psi_common::{SecretBytes, SecretString};
 
-use super::cursor::{Cursor, bad_line};
+use super::cursor::{Cursor, assignments};
 use super::{Assignment, BadLine, CORRECT_IT, Fault, holdable, variable};
 
 const IN_QUOTES: &str = "put the value into single quotes; the programs that read .env files disagree about it otherwise";
@@ -14,20 +14,8 @@ const AS_PODMAN: &str = "the programs that read .env files disagree about it: im
      with --format podman or compose";
 
 pub(super) fn parse(text: &str) -> Result<Vec<Assignment>, BadLine> {
-    let mut cursor = Cursor::new(text);
-    let mut found = Vec::new();
-    loop {
-        cursor.skip(|c| is_blank(c) || matches!(c, '\n' | '\r'));
-        if cursor.rest.is_empty() {
-            return Ok(found);
-        }
-        if cursor.rest.starts_with('#') {
-            cursor.next_line();
-            continue;
-        }
-        let line = cursor.line;
-        found.push(assignment(&mut cursor).map_err(bad_line(line))?);
-    }
+    let is_passed = |c| is_blank(c) || matches!(c, '\n' | '\r');
+    assignments(text, is_passed, |cursor, _| assignment(cursor))
 }
 
 fn assignment(cursor: &mut Cursor) -> Result<Assignment, Fault> {
@@ -142,16 +130,14 @@ mod tests {
 
     use crate::ctl::args::EnvFileFormat::Dotenv;
     use crate::ctl::import::env_file::parse_for_tests;
+    use crate::ctl::import::env_file::tests::{texts, value_of};
 
     fn parsed(text: &str) -> Vec<(String, String)> {
-        let found = parse_for_tests(text.as_bytes(), Dotenv).unwrap();
-        found.into_iter().map(|(key, value)| (key, String::from_utf8(value).unwrap())).collect()
+        texts(text, Dotenv)
     }
 
     fn value(text: &str) -> String {
-        let found = parsed(&format!("A={text}"));
-        assert_eq!((found.len(), &*found[0].0), (1, "A"), "{text}");
-        found[0].1.clone()
+        value_of(text, Dotenv)
     }
 
     #[test]

@@ -177,3 +177,21 @@ pub(in crate::ctl) fn parse_for_tests(text: &[u8], format: EnvFileFormat) -> Par
         .map_err(|bad| (bad.number, format!("{}; {}", bad.why, bad.remedy)))?;
     Ok(entries.list.into_iter().map(|one| (one.key, one.value.expose_secret().to_vec())).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{EnvFileFormat, parse_for_tests};
+
+    /// The variables of a file whose values are texts.
+    pub(super) fn texts(text: &str, format: EnvFileFormat) -> Vec<(String, String)> {
+        let found = parse_for_tests(text.as_bytes(), format).unwrap();
+        found.into_iter().map(|(key, value)| (key, String::from_utf8(value).unwrap())).collect()
+    }
+
+    /// The value of a file's only assignment, `A=TEXT`.
+    pub(super) fn value_of(text: &str, format: EnvFileFormat) -> String {
+        let found = texts(&format!("A={text}"), format);
+        assert_eq!((found.len(), &*found[0].0), (1, "A"), "{text}");
+        found[0].1.clone()
+    }
+}
