@@ -18,6 +18,18 @@ pub struct User {
     pub home: PathBuf,
 }
 
+impl User {
+    /// Whether a text means this user, by its name or its uid, as systemd's `User=`.
+    pub fn is_meant_by(&self, name_or_uid: &str) -> bool {
+        self.name == name_or_uid || self.uid.to_string() == name_or_uid
+    }
+
+    /// The directory of the user's own quadlets (podman-systemd.unit(5)).
+    pub fn quadlets(&self) -> PathBuf {
+        self.home.join(".config/containers/systemd")
+    }
+}
+
 /// Every user of `/etc/passwd`, in the order of its lines; malformed lines are skipped.
 pub fn users() -> io::Result<Vec<User>> {
     std::fs::read_to_string(FILE).map(|text| parse(&text).collect())

@@ -112,7 +112,7 @@ pub enum DataKind {
     Reference,
 }
 
-/// The source of a lookup's value. Each lookup is counted once, by its source or as failed.
+/// The source of a lookup's value, the best first. Each lookup is counted once, by its source or as failed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Served {
     /// RAM, which holds every literal.
@@ -358,13 +358,6 @@ impl Value {
             Self::Literal(value) => value,
             Self::Assembled(value) => value,
         }
-    }
-}
-
-impl Served {
-    /// The source that is further away.
-    fn worse(self, other: Self) -> Self {
-        self.max(other)
     }
 }
 

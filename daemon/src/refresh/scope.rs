@@ -1,4 +1,4 @@
-//! What a refresh covers.
+//! The scopes of refreshes.
 
 use crate::provider::upstream::Upstream;
 

@@ -182,7 +182,7 @@ fn add_listed(
     checked.left_out.sort_by(|a, b| a.key.cmp(&b.key));
 }
 
-/// What a workload takes of a source.
+/// A source of a workload.
 struct OfSource<'a> {
     name: &'a str,
     workload: &'a Workload,

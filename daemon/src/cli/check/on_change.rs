@@ -7,9 +7,6 @@ use psi_common::{Problem, passwd};
 use crate::config::Config;
 use crate::provider::upstream::{ChangeAction, Workload, WorkloadUser};
 
-/// Where quadlets are below a user's home.
-const OF_USER: &str = ".config/containers/systemd";
-
 /// The workloads that are to be reloaded and whose secrets come by podman: it reads them when it creates a container, so
 /// only a restart renews them. What psi-render@.service delivers is rendered again.
 pub(super) fn problems(config: &Config, quadlets: &Path) -> Vec<Problem> {
@@ -41,8 +38,7 @@ fn quadlet(name: &str, user: Option<&WorkloadUser>, own: &Path) -> Option<PathBu
     let directory = match user.map(ToString::to_string) {
         None => own.to_owned(),
         Some(user) => {
-            let is_it = |one: &passwd::User| one.name == user || one.uid.to_string() == user;
-            passwd::users().ok()?.into_iter().find(is_it)?.home.join(OF_USER)
+            passwd::users().ok()?.into_iter().find(|one| one.is_meant_by(&user))?.quadlets()
         }
     };
     let kinds = ["container", "kube"].map(|kind| directory.join(format!("{name}.{kind}")));

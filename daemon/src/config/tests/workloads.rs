@@ -1,4 +1,4 @@
-//! What a workload takes of its sources.
+//! The keys that a workload takes of its sources.
 
 use super::*;
 use crate::provider::upstream::{Mount, Workload};

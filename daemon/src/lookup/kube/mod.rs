@@ -92,7 +92,7 @@ impl Service {
             let found = self.find_one(&reference, now.advanced(), deadline).await;
             let (entry, served) = found.map_err(|error| error.of_part(&shown(variable)))?;
             values.insert(variable, entry);
-            from = from.worse(served);
+            from = from.max(served);
         }
         let of_values = values.iter().map(|(variable, entry)| (*variable, entry.value()));
         let document =

@@ -8,7 +8,7 @@ use psi_common::Finding;
 use super::named;
 use super::secrets::Inventory;
 use super::workloads::Workloads;
-use crate::ctl::podman::{self, FileDriver, Secret, is_kube_document};
+use crate::ctl::podman::{self, FileDriver, Secret, is_kube_document, kube_document_remedy};
 use crate::ctl::wording::counted;
 
 /// The names of such secrets. A file that cannot be read tells nothing.
@@ -40,8 +40,8 @@ pub(super) fn finding(names: &BTreeSet<String>) -> Option<Finding> {
         named(names.iter().map(String::as_str))
     );
     let remedy = format!(
-        "remove the document from its YAML, run `podman secret rm {first}`, then `psictl setup`; kube = true in \
-         [workloads.NAME] of the config makes a secret that `podman kube play` takes"
+        "{}; kube = true in [workloads.NAME] of the config makes a secret that `podman kube play` takes",
+        kube_document_remedy(first)
     );
     let affected: Vec<&str> = names.iter().map(String::as_str).collect();
     Some(Finding::error(what, remedy).of("secret-replaced").affecting(affected))

@@ -35,7 +35,7 @@ pub(super) fn findings(
 /// The secrets of a user's own quadlets, and of root's units that run podman as this user.
 fn needed(user: &User, of_users: &[Unit]) -> Needed {
     let mut needed = Needed::new();
-    let own = user.home.join(".config/containers/systemd");
+    let own = user.quadlets();
     let of_admin = Path::new("/etc/containers/systemd/users").join(user.uid.to_string());
     // A quadlet for every user is none of a user who has no other.
     if own.is_dir() || of_admin.is_dir() {
@@ -46,9 +46,7 @@ fn needed(user: &User, of_users: &[Unit]) -> Needed {
             }
         }
     }
-    let uid = user.uid.to_string();
-    let is_users =
-        |unit: &&Unit| unit.user.as_ref().is_some_and(|it| *it == user.name || *it == uid);
+    let is_users = |unit: &&Unit| unit.user.as_deref().is_some_and(|named| user.is_meant_by(named));
     for unit in of_users.iter().filter(is_users) {
         for name in &unit.secrets {
             needed.entry(name.clone()).or_default().insert(unit.name.clone());

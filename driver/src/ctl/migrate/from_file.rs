@@ -8,7 +8,7 @@ use psi_proto::v1::{PlanRequest, PlannedSecret, StoreKind};
 
 use super::{Data, HostState, PlannedRegistration, SourceStore};
 use crate::client::{Client, Deadline, Key};
-use crate::ctl::podman::{FileDriver, Secret, is_kube_document};
+use crate::ctl::podman::{FileDriver, Secret, is_kube_document, kube_document_remedy};
 use crate::error::CliError;
 
 /// The values of podman's file driver, and the references of workloads that may replace them.
@@ -98,10 +98,7 @@ impl SourceStore for FileStore<'_> {
         if self.is_replacement(secret, value) {
             return Err(Problem::new(
                 "it is a `kind: Secret` document by which `podman kube play` replaced a secret of psi",
-                format!(
-                    "remove the document from its YAML, run `podman secret rm {}`, then `psictl setup`",
-                    secret.name
-                ),
+                kube_document_remedy(&secret.name),
             ));
         }
         Ok(match self.equal_at_provider(secret) {

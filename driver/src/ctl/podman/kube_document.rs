@@ -20,6 +20,11 @@ pub(crate) fn is_kube_document(value: &SecretBytes) -> bool {
         || serde_json::from_str::<Json<'_>>(text).is_ok_and(|json| json.kind == "Secret")
 }
 
+/// The remedy for a secret of psi that such a document replaced.
+pub(crate) fn remedy(name: &str) -> String {
+    format!("remove the document from its YAML, run `podman secret rm {name}`, then `psictl setup`")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

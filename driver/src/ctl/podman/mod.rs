@@ -27,7 +27,7 @@ pub(crate) use command::{Running, create, remove};
 pub(crate) use commands::Commands;
 pub(crate) use directory::Directory;
 pub(crate) use file_driver::FileDriver;
-pub(crate) use kube_document::is_kube_document;
+pub(crate) use kube_document::{is_kube_document, remedy as kube_document_remedy};
 pub(crate) use lookup::resolve;
 pub(crate) use probe::{ProbeFailure, is_probe, probe, remove_probes};
 pub(crate) use record::{
